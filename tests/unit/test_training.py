@@ -1,0 +1,172 @@
+"""The training loop: exact resume, and pairs that depend on (seed, index) alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from trackerlib.data.crops import cut, cut_crops
+from trackerlib.data.samplers import STRONG, Augmentation, PairSampler
+from trackerlib.data.sequence import Dataset, Sequence
+from trackerlib.training.loop import FitConfig, fit, read_log
+
+
+def moving_square(name="s", count=12, seed=0):
+    rng = np.random.default_rng(seed)
+    background = rng.integers(0, 256, (90, 120, 3), np.uint8)
+    frames, boxes = [], []
+    for t in range(count):
+        image = background.copy()
+        image[30:50, 20 + 3 * t : 40 + 3 * t] = rng.integers(100, 256, 3)
+        frames.append(image)
+        boxes.append([20 + 3 * t, 30, 20, 20])
+
+    class Frames(list):
+        def digest(self):
+            return name
+
+    return Sequence(name, Frames(frames), np.array(boxes, float))
+
+
+@pytest.fixture
+def store(tmp_path):
+    return cut_crops(Dataset("toy", [moving_square("a"), moving_square("b", seed=1)]), tmp_path / "crops", stills=1)
+
+
+def test_log_rates_end_at_the_paper_s():
+    """logspace(-2, -5, 50) a epoch: ratio 0.868511."""
+    config = FitConfig(steps=10)
+    assert config.rate(0) == pytest.approx(1e-2)
+    assert config.rate(10) / config.rate(0) == pytest.approx(0.868511, abs=1e-6)
+    assert config.rate(499) == pytest.approx(1e-5)
+
+
+def test_crop_centres_the_target_at_exemplar_scale():
+    sequence = moving_square()
+    crop = cut(sequence.frames[0], sequence.boxes[0])
+    ys, xs = np.nonzero((crop == crop[127, 127]).all(-1))
+    assert (xs.min() + xs.max()) / 2 == pytest.approx(127, abs=1)
+    assert (ys.min() + ys.max()) / 2 == pytest.approx(127, abs=1)
+    assert np.ptp(xs) + 1 == pytest.approx(63.5, abs=3)  # context doubles a square: 127 / 2
+
+
+def test_store_is_cut_once(store, tmp_path):
+    before = (store.folder / "crops.npy").stat().st_mtime_ns
+    again = cut_crops(Dataset("toy", [moving_square("a"), moving_square("b", seed=1)]), tmp_path / "crops", stills=1)
+    assert (store.folder / "crops.npy").stat().st_mtime_ns == before
+    assert len(again) == 48
+    assert set(again.index["source"]) == {"real", "still"}
+
+
+def test_pairs_depend_on_seed_and_index_alone(store):
+    a, b = PairSampler([store], STRONG, seed=3), PairSampler([store], STRONG, seed=3)
+    b[5]
+    for index in (0, 7, 1000):
+        for key in "zx":
+            np.testing.assert_array_equal(a[index][key], b[index][key])
+    assert (a[7]["x"] != PairSampler([store], STRONG, seed=4)[7]["x"]).any()
+    assert a[0]["z"].shape == (127, 127, 3)
+    assert a[0]["x"].shape == (239, 239, 3)
+
+
+def test_both_crops_show_the_same_target_at_the_centre(store):
+    """Without augmentation the exemplar is the middle of a search image of the same frame."""
+    none = Augmentation(stretch=0, shift=0, lighting=0)
+    sampler = PairSampler([store], none, weights={"real": 0, "still": 1})
+    pair = sampler[0]
+    np.testing.assert_array_equal(pair["z"], pair["x"][56:183, 56:183])
+
+
+def test_gap_is_respected(tmp_path):
+    store = cut_crops(Dataset("toy", [moving_square("a", count=30)]), tmp_path / "c")
+    sampler = PairSampler([store], gap=4)
+    frames = store.index["frame"].to_numpy()
+    rng = np.random.default_rng(0)
+    gaps = []
+    for _ in range(200):
+        _, i, j = sampler._rows("real", rng)
+        gaps.append(frames[j] - frames[i])
+    assert set(map(abs, gaps)) == {1, 2, 3, 4}
+    assert min(gaps) < 0 < max(gaps)
+
+
+SCRIPT = textwrap.dedent(
+    """
+    import sys, time, torch
+    from trackerlib.training.loop import FitConfig, fit
+    class Samples:
+        def __getitem__(self, i):
+            g = torch.Generator().manual_seed(i)
+            x = torch.randn(4, generator=g)
+            return {"x": x, "y": x.sum()}
+    def loss(model, batch):
+        time.sleep(float(sys.argv[2]))
+        return ((model(batch["x"]).squeeze(1) - batch["y"]) ** 2).mean() + 0 * torch.rand(())
+    model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 1))
+    torch.manual_seed(0)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.3)
+    torch.manual_seed(1)
+    fit(model, loss, Samples(), FitConfig(epochs=6, steps=10, batch=4, lr=0.05, lr_end=0.01, average=0.9,
+        checkpoint_minutes=0.0), sys.argv[1])
+    torch.save(model.state_dict(), sys.argv[1] + "/final.pt")
+    """
+)
+
+
+def run_script(folder, delay, kill_after=None):
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), str(delay)])
+    if kill_after is None:
+        assert process.wait(120) == 0
+        return
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and not (folder / "log.jsonl").exists():
+        time.sleep(0.01)
+    time.sleep(kill_after)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "final.pt").exists()
+
+
+def test_kill_and_rerun_ends_with_the_same_bits(tmp_path):
+    """kill -9 in the middle of an epoch, with dropout and a moving average in play."""
+    run_script(tmp_path / "whole", 0)
+    run_script(tmp_path / "killed", 0.02, kill_after=0.15)
+    run_script(tmp_path / "killed", 0)
+    whole, killed = (torch.load(tmp_path / f / "final.pt", weights_only=True) for f in ("whole", "killed"))
+    assert all(torch.equal(whole[k], killed[k]) for k in whole)
+    a, b = read_log(tmp_path / "whole"), read_log(tmp_path / "killed")
+    assert a["loss"].tolist() == b["loss"].tolist()
+    assert len(a) == 6
+
+
+class Line:
+    def __getitem__(self, i):
+        return {"x": torch.tensor([float(i % 5)]), "y": torch.tensor([2.0 * (i % 5)])}
+
+
+def square(model, batch):
+    return ((model(batch["x"]) - batch["y"]) ** 2).mean()
+
+
+def test_another_configuration_is_refused(tmp_path):
+    model = torch.nn.Linear(1, 1)
+    fit(model, square, Line(), FitConfig(epochs=1, steps=3, batch=2, lr=0.01), tmp_path)
+    with pytest.raises(ValueError, match="another configuration"):
+        fit(model, square, Line(), FitConfig(epochs=1, steps=3, batch=2, lr=0.02), tmp_path)
+    (tmp_path / "checkpoint.pt").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        fit(model, square, Line(), FitConfig(epochs=1, steps=3, batch=2, lr=0.01), tmp_path)
+
+
+def test_training_lowers_the_loss_and_logs_it(tmp_path):
+    model = torch.nn.Linear(1, 1)
+    log = fit(model, square, Line(), FitConfig(epochs=4, steps=20, batch=4, lr=0.05, lr_end=0.05), tmp_path)
+    assert log["loss"].iloc[-1] < 0.1 * log["loss"].iloc[0]
+    assert log["samples"].tolist() == [80, 160, 240, 320]

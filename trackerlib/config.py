@@ -1,0 +1,30 @@
+"""Configurations are frozen dataclasses; this is the one place that builds them from loose values."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+C = TypeVar("C")
+
+
+def near(name: str, known) -> str:
+    """`; near: a, b` for the known names that resemble `name`, else the whole list."""
+    known = sorted(known)
+    return f"; near: {', '.join(difflib.get_close_matches(name, known, 3) or known)}"
+
+
+def configured(base: C, values: Mapping[str, Any]) -> C:
+    """`base` with some fields replaced; an unknown or ill-typed one is an error that names the nearest right one.
+
+    An int serves where a float is wanted; nothing else is converted."""
+    known = {f.name: getattr(base, f.name) for f in fields(base)}
+    for name, value in values.items():
+        if name not in known:
+            raise ValueError(f"{type(base).__name__} has no field {name!r}{near(name, known)}")
+        want = type(known[name])
+        if type(value) is not want and not (want is float and type(value) is int):
+            raise ValueError(f"{type(base).__name__}.{name}={value!r} is {type(value).__name__}, want {want.__name__}")
+    return replace(base, **values)

@@ -1,0 +1,180 @@
+"""What training draws: pairs of crops, with augmentation.
+
+Every sample is a function of (seed, index) alone: workers, restarts and resumes cannot change what step k sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .crops import SIZE, CropStore
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Defaults are siamese-fc's (acquire_augment): stretch 5 %, shift 4 pixels, PCA lighting 0.1; the rest is ours, off."""
+
+    stretch: float = 0.05  # each side times 1 + U(-1, 1) * stretch
+    shift: int = 4  # pixels, each way
+    lighting: float = 0.1  # PCA of the crop's own colours
+    rotate: float = 0.0  # degrees, each way
+    tone: float = 0.0  # log of contrast and gamma, and brightness as a share of 255: U(-1, 1) * tone
+    grey: float = 0.0  # probability that both crops lose their colour
+    blur: float = 0.0  # probability of a blur, defocus or motion
+    noise: float = 0.0  # largest standard deviation of sensor noise, grey levels
+    paste: float = 0.0  # probability that the search target stands on another sequence's background
+    occlude: float = 0.0  # probability that part of the search target is covered
+    flip: bool = False  # mirror both
+
+
+STRONG = Augmentation(
+    stretch=0.08, rotate=6, tone=0.25, grey=0.15, blur=0.2, noise=6, paste=0.15, occlude=0.15, flip=True
+)
+
+
+class PairSampler:
+    """Pairs for SiamFC: `sampler[index]` gives uint8 `z (127, 127, 3)` and `x (search, search, 3)`.
+
+    Both come from one sequence, at most `gap` frames apart, in either order (I.3: 100); "still" crops meet themselves.
+    sources weigh the stores' kinds: {"real": 2, "rendered": 1}; kinds not named weigh 1."""
+
+    def __init__(
+        self,
+        stores: Iterable[CropStore],
+        augmentation: Augmentation = Augmentation(),
+        weights: dict[str, float] | None = None,
+        gap: int = 100,
+        search: int = 239,
+        exemplar: int = 127,
+        seed: int = 0,
+    ):
+        self.stores, self.augmentation, self.gap = list(stores), augmentation, gap
+        self.search, self.exemplar, self.seed = search, exemplar, seed
+        self.tracks: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}  # kind: (store, rows, frames) a sequence
+        self.sizes: list[np.ndarray] = []  # a store's target sizes in crop pixels
+        for number, store in enumerate(self.stores):
+            for (_, kind), rows in store.index.groupby(["sequence", "source"], sort=True):
+                if len(rows) > 1:
+                    track = (number, rows.index.to_numpy(), rows["frame"].to_numpy())
+                    self.tracks.setdefault(kind, []).append(track)
+            self.sizes.append(store.index[["w", "h"]].to_numpy())
+        if not self.tracks:
+            raise ValueError(f"no usable track in {', '.join(str(s.folder) for s in self.stores)}")
+        self.kinds = sorted(self.tracks)
+        share = np.array([(weights or {}).get(kind, 1.0) for kind in self.kinds], float)
+        self.shares = share / share.sum()
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng([self.seed, index])
+        a = self.augmentation
+        kind = self.kinds[rng.choice(len(self.kinds), p=self.shares)]
+        number, first, second = self._rows(kind, rng)
+        z, x = (np.ascontiguousarray(self.stores[number].crops[row]) for row in (first, second))
+        size = self.sizes[number][second]
+        if rng.random() < a.paste:
+            x = _paste(x, size, self._background(rng), rng)
+        if rng.random() < a.occlude:
+            x = _occlude(x, size, self._background(rng), rng)
+        grey, mirror = rng.random() < a.grey, a.flip and rng.random() < 0.5
+        outs = []
+        for crop, out in ((z, self.exemplar), (x, self.search)):
+            crop = colours(warp(crop, out, a, rng, mirror), a, rng)
+            outs.append(_greyed(crop) if grey else crop)
+        return {"z": outs[0], "x": outs[1]}
+
+    def _rows(self, kind: str, rng: np.random.Generator) -> tuple[int, int, int]:
+        number, rows, frames = self.tracks[kind][rng.integers(len(self.tracks[kind]))]
+        i = rng.integers(len(rows))
+        if kind == "still":
+            return number, rows[i], rows[i]
+        low, high = np.searchsorted(frames, [frames[i] - self.gap, frames[i] + self.gap + 1])
+        j = rng.integers(low, high - 1) if high - low > 1 else i
+        return number, rows[i], rows[j + (j >= i and high - low > 1)]
+
+    def _background(self, rng: np.random.Generator) -> np.ndarray:
+        store = self.stores[rng.integers(len(self.stores))]
+        return np.ascontiguousarray(store.crops[rng.integers(len(store))])
+
+
+def warp(crop: np.ndarray, out: int, a: Augmentation, rng: np.random.Generator, mirror: bool = False) -> np.ndarray:
+    """Stretch, rotate, shift and mirror a stored crop into `(out, out, 3)`; what lies beyond it is its mean colour."""
+    sx, sy = 1 + rng.uniform(-1, 1, 2) * a.stretch
+    angle = np.deg2rad(rng.uniform(-1, 1) * a.rotate)
+    shift = rng.integers(-a.shift, a.shift + 1, 2)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear = turn @ np.diag([-sx if mirror else sx, sy])
+    matrix = np.column_stack([linear, (out - 1) / 2 + shift - linear @ np.full(2, (SIZE - 1) / 2)])
+    fill = cv2.mean(crop)[:3]
+    return cv2.warpAffine(crop, matrix, (out, out), flags=cv2.INTER_LINEAR, borderValue=fill)
+
+
+def colours(crop: np.ndarray, a: Augmentation, rng: np.random.Generator) -> np.ndarray:
+    """Blur, tone, PCA lighting and noise, `(H, W, 3)` uint8 to the same."""
+    if rng.random() < a.blur:
+        crop = _blurred(crop, rng)
+    shift = np.zeros(3)
+    if a.lighting:
+        values, vectors = np.linalg.eigh(np.cov(crop[::4, ::4].reshape(-1, 3).T))
+        shift = vectors @ (a.lighting * np.sqrt(values.clip(0)) * rng.standard_normal(3))
+    contrast, gamma = np.exp(rng.uniform(-1, 1, 2) * a.tone)
+    level = rng.uniform(-1, 1) * a.tone * 64
+    ramp = np.arange(256)[:, None]
+    table = 255 * (((ramp - 128) * contrast + 128 + level - shift).clip(0, 255) / 255) ** gamma
+    crop = cv2.LUT(crop, np.rint(table).astype(np.uint8)[None])
+    if a.noise:
+        crop = _noisy(crop, rng.uniform(0, a.noise), rng)
+    return crop
+
+
+def _blurred(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    if rng.random() < 0.5:
+        return cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.6, 2.0))
+    length, angle = rng.integers(3, 10), rng.uniform(0, np.pi)
+    kernel = np.zeros((length, length), np.float32)
+    half = (length - 1) / 2
+    tip = np.array([np.cos(angle), np.sin(angle)]) * half
+    cv2.line(kernel, *(tuple(int(round(v)) for v in half + s * tip) for s in (-1, 1)), 1.0)
+    return cv2.filter2D(crop, -1, kernel / kernel.sum())
+
+
+def _noisy(crop: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    noise = np.empty(crop.shape, np.int16)
+    cv2.setRNGSeed(int(rng.integers(2**31 - 1)))
+    cv2.randn(noise, (0, 0, 0), (sigma,) * 3)
+    return cv2.add(crop.astype(np.int16), noise).clip(0, 255).astype(np.uint8)
+
+
+def _greyed(crop: np.ndarray) -> np.ndarray:
+    return cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
+def _soft_box(centre: np.ndarray, size: np.ndarray, feather: float, power: float) -> np.ndarray:
+    """A `(SIZE, SIZE, 1)` mask of a super-ellipse (power 2: ellipse, 6: nearly a box), soft over `feather` of its size."""
+    at = np.arange(SIZE)
+    dx, dy = (np.abs(at - c) / max(s / 2, 1) for c, s in zip(centre, size, strict=True))
+    r = (dx[None] ** power + dy[:, None] ** power) ** (1 / power)
+    return np.clip((1 + feather - r) / feather, 0, 1)[..., None].astype(np.float32)
+
+
+def _blend(front: np.ndarray, back: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    return (back + mask * (front.astype(np.float32) - back)).astype(np.uint8)
+
+
+def _paste(x: np.ndarray, size: np.ndarray, background: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The target of `x` on another background."""
+    mask = _soft_box(np.full(2, (SIZE - 1) / 2), size, rng.uniform(0.1, 0.4), rng.choice([2.5, 4.0, 8.0]))
+    return _blend(x, np.roll(background, rng.integers(SIZE, size=2), (0, 1)), mask)
+
+
+def _occlude(x: np.ndarray, size: np.ndarray, cover: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Cover up to half of the target by a piece of another crop that comes in from one side."""
+    side = rng.integers(4)
+    axis, sign = side % 2, 1 if side < 2 else -1
+    span = np.maximum(size * rng.uniform(0.5, 1.5), 4)
+    centre = np.full(2, (SIZE - 1) / 2)
+    centre[axis] += sign * (span[axis] + size[axis] * rng.uniform(0.0, 1.0)) / 2
+    centre[1 - axis] += rng.uniform(-0.4, 0.4) * size[1 - axis]
+    return _blend(np.roll(cover, rng.integers(SIZE, size=2), (0, 1)), x, _soft_box(centre, span, 0.15, 6.0))

@@ -1,0 +1,84 @@
+"""Images: decoding at the door, and context crops cut in batches on the device.
+
+A crop is described by a centre and a side in frame pixels (edge convention, see `boxes`) and resampled to `out` x `out`:
+output pixel `i` looks at `centre - side / 2 + (i + 1/2) * side / out`, bilinear, no antialiasing, the same in training
+and tracking. What lies outside the frame is the target's mean colour; the frame itself is never padded.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_END_OF_JPEG, _END_OF_PNG = b"\xff\xd9", b"IEND"
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Decode one image file to RGB uint8 `(H, W, 3)`.
+
+    Raises FileNotFoundError, or ValueError for a truncated or undecodable file: OpenCV alone would fill the missing
+    rows of a truncated JPEG with grey and say nothing."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such image") from None
+    return decode(data, str(path))
+
+
+def decode(data: bytes, name: str) -> np.ndarray:
+    """Decode an encoded image to RGB uint8 `(H, W, 3)`; `name` is what an error calls it."""
+    tail = data[-4096:]
+    cut = (data.startswith(b"\xff\xd8") and _END_OF_JPEG not in tail) or (
+        data.startswith(b"\x89PNG") and _END_OF_PNG not in tail
+    )
+    if cut:
+        raise ValueError(f"{name}: truncated image ({len(data)} bytes, no end marker); fetch or copy the file again")
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if image is None:
+        raise ValueError(f"{name}: not a decodable image ({len(data)} bytes)")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def to_tensor(image: np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    """`(H, W, 3)` uint8 at the door to `(3, H, W)` uint8 on the device (strides stay those of the pixels in memory)."""
+    return torch.from_numpy(image).to(device, non_blocking=True).permute(2, 0, 1)
+
+
+def mean_colour(image: Tensor) -> Tensor:
+    """Per-channel mean `(3,)` float32 of a `(3, H, W)` image."""
+    return image.float().mean((1, 2))
+
+
+def context_crops(image: Tensor, centres: Tensor, sides: Tensor, out: int, fill: Tensor) -> Tensor:
+    """Cut K square crops from one frame in one sampling call.
+
+    image `(3, H, W)` uint8 or float; centres `(K, 2)` and sides `(K,)` in frame pixels; fill `(3,)` or `(K, 3)`, the
+    colour outside the frame. Returns `(K, 3, out, out)` float32 in the image's own range.
+
+    Bilinear weights that fall outside the frame belong to the fill: sampling with zeros outside leaves exactly
+    `1 - inside` of it, where `inside` is the share of the bilinear kernel on the frame."""
+    count, (height, width) = len(sides), image.shape[1:]
+    steps = (torch.arange(out, device=image.device) + 0.5) / out - 0.5
+    xs, ys = ((centres[:, i, None] + sides[:, None] * steps).float() for i in (0, 1))  # (K, out)
+    grid = torch.stack(
+        [
+            (2 * xs / width - 1)[:, None, :].expand(count, out, out),
+            (2 * ys / height - 1)[:, :, None].expand(count, out, out),
+        ],
+        -1,
+    )
+    tall = grid.reshape(1, count * out, out, 2)  # K crops below one another: one image, one call
+    pixels = F.grid_sample(image[None].float(), tall, mode="bilinear", padding_mode="zeros", align_corners=False)
+    pixels = pixels.reshape(3, count, out, out).transpose(0, 1)
+    inside = _inside(ys, height)[:, :, None] * _inside(xs, width)[:, None, :]
+    return pixels + (1 - inside)[:, None] * fill.expand(count, 3)[:, :, None, None]
+
+
+def _inside(at: Tensor, length: int) -> Tensor:
+    """Share of a unit-wide bilinear kernel at position `at` whose pixels lie in `[0, length)`."""
+    return torch.minimum(at + 0.5, length + 0.5 - at).clamp(0, 1)

@@ -1,0 +1,140 @@
+"""Weights in and out. Ours are fp16 safetensors; foreign files are read by key, never by executing what they hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ..config import near
+from ..provenance import file_sha256, write_bytes, write_json
+from ..resources import resource
+
+BN_EPS = 1e-6  # of the SiamFC family
+
+# huanglianghua/siamfc-pytorch before 2020 kept one flat Sequential; the numbers are its layers'.
+_FLAT = {0: "conv1.0", 1: "conv1.1", 4: "conv2.0", 5: "conv2.1", 8: "conv3.0", 9: "conv3.1", 11: "conv4.0", 12: "conv4.1"}
+SIAMFC_V1 = {f"feature.{i}.": f"backbone.{name}." for i, name in (_FLAT | {14: "conv5.0"}).items()}
+
+
+def weights_file(name: str | Path) -> Path:
+    """A weights file by shipped name (`siamfc`, `siamfc-quarter`) or by path."""
+    shipped = {p.stem: p for p in resource("data", "weights").glob("*.safetensors")}
+    path = shipped.get(str(name), Path(name))
+    if not path.is_file():
+        raise FileNotFoundError(f"{name}: no such weights file, nor shipped weights of that name{near(str(name), shipped)}")
+    return path
+
+
+def provenance(path: str | Path) -> dict[str, Any]:
+    """What is written beside shipped weights: how they were made and which sequences they saw; {} where nothing is."""
+    beside = Path(path).with_suffix(".json")
+    return json.loads(beside.read_text()) if beside.is_file() else {}
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """All tensors of a `.safetensors`, `.pth`/`.pt` or MatConvNet `.mat` file, under our key names, float32.
+
+    Raises ValueError when the file is not what its name says: a pickle with code in it is refused, not run."""
+    path = Path(path)
+    if path.suffix == ".safetensors":
+        try:
+            tensors = safetensors.torch.load_file(path)
+        except Exception as error:
+            raise ValueError(f"{path}: not a safetensors file ({error})") from None
+    elif path.suffix in (".pth", ".pt"):
+        tensors = _read_torch(path)
+    elif path.suffix == ".mat":
+        tensors = read_matconvnet(path)
+    else:
+        raise ValueError(f"{path}: weights are .safetensors, .pth, .pt or .mat files, not {path.suffix or 'this'}")
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        first = str(error).split(". ")[0].splitlines()[0]
+        raise ValueError(f"{path}: refused, it holds more than tensors or is damaged ({first})") from None
+    for wrapper in ("average", "model", "state_dict"):  # a checkpoint of `training.loop`, or of a common trainer
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ValueError(f"{path}: holds no state_dict (a mapping of names to tensors)")
+    return {_renamed(k.removeprefix("module.")): v for k, v in content.items()}
+
+
+def _renamed(key: str) -> str:
+    for old, new in SIAMFC_V1.items():
+        if key.startswith(old):
+            return new + key.removeprefix(old)
+    return key
+
+
+def read_matconvnet(path: str | Path) -> dict[str, Tensor]:
+    """siamese-fc's `.net.mat` (SPEC 7.1): `conv1f` (h, w, in, out), `conv1b`, `bn1m` gain, `bn1b` bias, `bn1x` (C, 2) mean
+    and standard deviation *including* epsilon, `adjust_f`, `adjust_b`. Both libraries cross-correlate: no flip."""
+    try:
+        from scipy.io import loadmat
+    except ImportError:
+        raise ImportError("reading .mat weights needs scipy: pip install 'trackerlib[mat]'") from None
+    try:
+        records = loadmat(path)["net"]["params"][0][0].ravel()
+        params = {str(p["name"].item()): np.asarray(p["value"], np.float32) for p in records}
+    except (KeyError, ValueError, IndexError, TypeError) as error:
+        raise ValueError(f"{path}: not a MatConvNet network ({error})") from None
+    tensors: dict[str, Tensor] = {}
+    for i in range(1, 6):
+        conv, bn = f"backbone.conv{i}.0.", f"backbone.conv{i}.1."
+        tensors[conv + "weight"] = torch.from_numpy(params[f"conv{i}f"].transpose(3, 2, 0, 1).copy())
+        tensors[conv + "bias"] = torch.from_numpy(params[f"conv{i}b"].ravel())
+        if i < 5:
+            mean, deviation = params[f"bn{i}x"].T.copy()
+            tensors[bn + "weight"] = torch.from_numpy(params[f"bn{i}m"].ravel())
+            tensors[bn + "bias"] = torch.from_numpy(params[f"bn{i}b"].ravel())
+            tensors[bn + "running_mean"] = torch.from_numpy(mean)
+            tensors[bn + "running_var"] = torch.from_numpy(deviation) ** 2 - BN_EPS
+    tensors["bias"] = torch.from_numpy(params["adjust_b"].ravel())[0] if "adjust_b" in params else torch.zeros(())
+    return tensors
+
+
+def load_into(module: nn.Module, tensors: dict[str, Tensor], name: str, optional: tuple[str, ...] = ()) -> None:
+    """Fill a module strictly; a missing, unknown or misshapen tensor is an error that names it."""
+    own = module.state_dict()
+    counters = {k for k in own if k.endswith("num_batches_tracked")}
+    missing = own.keys() - tensors.keys() - counters - set(optional)
+    unknown = tensors.keys() - own.keys()
+    shapes = [k for k in own.keys() & tensors.keys() if own[k].shape != tensors[k].shape]
+    if missing or unknown or shapes:
+        what = [f"lacks {k}" for k in sorted(missing)[:1]] + [f"has an unknown {k}" for k in sorted(unknown)[:1]]
+        what += [f"{k} is {tuple(tensors[k].shape)}, want {tuple(own[k].shape)}" for k in sorted(shapes)[:1]]
+        raise ValueError(f"{name}: not weights of {type(module).__name__}: " + "; ".join(what))
+    module.load_state_dict(own | tensors)
+
+
+def save_weights(module: nn.Module, path: str | Path, origin: dict[str, Any]) -> None:
+    """Write a module's tensors as fp16 safetensors and their origin (how made, sequences seen) as JSON beside."""
+    tensors = {
+        k: (v.half() if v.is_floating_point() else v).contiguous().cpu()
+        for k, v in module.state_dict().items()
+        if not k.endswith("num_batches_tracked")
+    }
+    path = Path(path)
+    write_bytes(path, safetensors.torch.save(tensors))
+    write_json(path.with_suffix(".json"), origin | {"sha256": file_sha256(path)})
+
+
+def weights_digest(module: nn.Module) -> str:
+    """sha256 of a module's tensors, whatever file they came from; part of a result's key."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode() + tensor.detach().cpu().contiguous().float().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,133 @@
+"""What a notebook is told by the runner of stages, and what it says: where it writes, what it reads, what it found.
+
+The same notebook runs under `python -m trackerlib run`, under plain papermill and by "run all" in JupyterLab:
+
+>>> from trackerlib import notebook
+>>> stage = notebook.here("siamfc/2_otb", out_dir, inputs)                     # doctest: +SKIP
+>>> weights = stage.input("siamfc/1_train", "siamfc.safetensors",
+...                       otherwise=resource("data", "weights", "siamfc-quarter.safetensors"))    # doctest: +SKIP
+>>> stage.record("success_auc", 0.61, n=40, interval=(0.55, 0.66), convention="otb", dataset=dataset)   # doctest: +SKIP
+
+`out_dir` and `inputs` are parameters of every notebook (defaults `""` and `{}`); the runner fills them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Protocol
+
+from .provenance import write_json
+from .resources import resource
+
+METRICS = "metrics.json"
+
+
+class NamesData(Protocol):
+    """What `record` asks of a dataset (a `trackerlib.data.Dataset` is one)."""
+
+    name: str
+
+    def digest(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage as its own notebook sees it. `folder` exists; everything the stage makes goes there."""
+
+    name: str
+    folder: Path
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    def input(self, stage: str, file: str = "", otherwise: Path | None = None) -> Path:
+        """A file (or the folder) that another stage made.
+
+        Run by hand, with no `inputs`: what that stage last left under results/interactive or results/smoke. When there
+        is nothing: `otherwise` (a shipped file), and a line says so.
+
+        Raises FileNotFoundError, naming the stage to run."""
+        if stage in self.inputs:
+            candidates = [Path(self.inputs[stage]) / file]
+        else:
+            candidates = [results_root() / profile / stage / file for profile in ("interactive", "smoke")]
+        for path in candidates:
+            if path.exists():
+                return path
+        if otherwise is not None and stage not in self.inputs:
+            print(f"{stage} has not run here: using {otherwise.name} as shipped")
+            return otherwise
+        raise FileNotFoundError(f"{candidates[0]}: not there; run the stage first: python -m trackerlib run {stage}")
+
+    def record(
+        self,
+        name: str,
+        value: float,
+        *,
+        n: int | None = None,
+        interval: tuple[float, float] | None = None,
+        convention: str | None = None,
+        dataset: NamesData | None = None,
+    ) -> None:
+        """Keep a number in the stage's metrics.json, under a free name or under the id of a claim in data/claims.csv.
+
+        n: how many sequences (or runs) it is the mean of; interval: its 95 % interval; convention: the metric's preset;
+        dataset: what it was measured on, kept as name and digest: the digest decides whether it may be compared.
+        A claim wants all four. For an ordering "A > B" the value is the paired difference A - B.
+
+        Raises ValueError for an unknown claim, a claim without its evidence, or a value that is no number."""
+        value = float(value)
+        evidence = {"n": n, "interval": interval, "convention": convention, "dataset": dataset}
+        if _is_claim(name):
+            absent = [k for k, v in evidence.items() if v is None]
+            if absent or not math.isfinite(value):
+                raise ValueError(f"claim {name} = {value}: a claim wants a finite value and {', '.join(evidence)}")
+        path = self.folder / METRICS
+        records = json.loads(path.read_text()) if path.exists() else {}
+        records[name] = {
+            "value": value,
+            "n": n,
+            "interval": None if interval is None else [float(end) for end in interval],
+            "convention": convention,
+            "dataset": None if dataset is None else dataset.name,
+            "dataset_digest": None if dataset is None else dataset.digest(),
+        }
+        write_json(path, records)
+        spread = "" if interval is None else f"  [{interval[0]:.4g}, {interval[1]:.4g}]"
+        print(f"{name} = {value:.4g}{spread}")
+
+
+def here(name: str, out_dir: str = "", inputs: Mapping[str, str] | None = None) -> Stage:
+    """The stage that this notebook is. Without `out_dir` (a notebook opened by hand) it writes to
+    results/interactive/<name>."""
+    folder = Path(out_dir) if out_dir else results_root() / "interactive" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return Stage(name, folder, dict(inputs or {}))
+
+
+def results_root() -> Path:
+    """`results` of the checkout; of the current folder when the package was installed without one."""
+    checkout = resource()
+    return (checkout if (checkout / "pyproject.toml").is_file() else Path()) / "results"
+
+
+def _is_claim(name: str) -> bool:
+    """Claim ids begin with a paper and a dot; such a name that no row has is a slip of the pen."""
+    with open(resource("data", "claims.csv"), newline="") as f:
+        ids = {row["id"] for row in csv.DictReader(f)}
+    if name in ids:
+        return True
+    if name.split(".")[0] in {i.split(".")[0] for i in ids}:
+        near = ", ".join(get_close_matches(name, ids, 3)) or "none"
+        raise ValueError(f"data/claims.csv has no claim {name!r}; near: {near}")
+    return False
+
+
+def read_records(folder: str | Path) -> dict[str, dict[str, Any]]:
+    """The recorded numbers of one stage's folder; empty when there are none."""
+    path = Path(folder) / METRICS
+    return json.loads(path.read_text()) if path.exists() else {}

@@ -1,0 +1,125 @@
+"""A notebook's parameters: read from its `parameters` cell, and strict.
+
+papermill warns about an unknown parameter and runs the default experiment, and takes YAML's text "1e-4" for a learning
+rate; here both are errors before anything starts. The cell holds one typed literal a line: `steps: int = 40  # help`.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .config import near
+
+RUNNERS = ("out_dir", "inputs")  # filled by the runner, never by a profile or a user
+_SCALARS = {"str": str, "bool": bool, "int": int, "float": float, "list": list, "dict": dict}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    annotation: ast.expr
+    default: Any
+
+    @property
+    def type(self) -> str:
+        return ast.unparse(self.annotation)
+
+
+@dataclass(frozen=True)
+class Cell:
+    source: str
+    tags: tuple[str, ...]
+
+
+def code_cells(notebook: Path) -> list[Cell]:
+    """The code cells of a notebook file. Raises FileNotFoundError, or ValueError when it is no notebook."""
+    try:
+        cells = json.loads(notebook.read_text())["cells"]
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{notebook}: no such notebook") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{notebook}: not a notebook of format 4 ({error})") from None
+    return [
+        Cell("".join(cell["source"]), tuple(cell.get("metadata", {}).get("tags", ())))
+        for cell in cells
+        if cell["cell_type"] == "code"
+    ]
+
+
+def declared(notebook: Path) -> dict[str, Parameter]:
+    """The parameters of a notebook, in their order. Raises ValueError when the cell is not as this module wants it."""
+    tagged = [cell for cell in code_cells(notebook) if "parameters" in cell.tags]
+    if len(tagged) != 1:
+        raise ValueError(f"{notebook}: {len(tagged)} cells tagged 'parameters', want exactly one")
+    found = {}
+    for node in ast.parse(tagged[0].source).body:
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
+            line = ast.unparse(node).splitlines()[0]
+            raise ValueError(f"{notebook}: parameters cell: {line!r} is not `name: type = literal`")
+        name = node.target.id
+        try:
+            parameter = Parameter(node.annotation, ast.literal_eval(node.value))
+        except ValueError:
+            raise ValueError(f"{notebook}: parameter {name}: {ast.unparse(node.value)!r} is no literal") from None
+        _check(f"{notebook}: default of", name, parameter.default, parameter)
+        found[name] = parameter
+    if "out_dir" not in found:
+        raise ValueError(f'{notebook}: the parameters cell lacks `out_dir: str = ""` (where the stage writes)')
+    return found
+
+
+def resolved(notebook: Path, values: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """All parameters of a notebook but the runner's own: its defaults, with `values` put in.
+
+    origin: where the values come from, for the error. Raises ValueError for an unknown name (the near ones are named)
+    or a value of another type. An int serves where a float is wanted, and becomes one."""
+    known = {name: p for name, p in declared(notebook).items() if name not in RUNNERS}
+    for name, value in values.items():
+        if name in RUNNERS:
+            raise ValueError(f"{origin}: {name} is set by the runner (use --results)")
+        if name not in known:
+            raise ValueError(f"{origin}: {notebook.name} has no parameter {name!r}{near(name, known)}")
+        _check(origin + ":", name, value, known[name])
+    full = {name: values.get(name, p.default) for name, p in known.items()}
+    return {name: float(v) if known[name].type == "float" else v for name, v in full.items()}
+
+
+def from_text(notebook: Path, name: str, text: str) -> Any:
+    """A value as typed on the command line, read as its parameter's type asks: text as it is, the rest literals."""
+    known = declared(notebook)
+    if name not in known:
+        raise ValueError(f"--set: {notebook.name} has no parameter {name!r}{near(name, set(known) - set(RUNNERS))}")
+    if known[name].type == "str":
+        return text
+    try:
+        return ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+    except (ValueError, SyntaxError):
+        return text  # of the wrong type now, unless the parameter may be text
+
+
+def _check(origin: str, name: str, value: Any, parameter: Parameter) -> None:
+    if not _fits(value, parameter.annotation):
+        hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if parameter.type == "float" and type(value) is str else ""
+        raise ValueError(f"{origin} {name} = {value!r} is {type(value).__name__}, want {parameter.type}{hint}")
+
+
+def _fits(value: Any, annotation: ast.expr) -> bool:
+    """Whether a literal is of an annotated type: the scalars, list[...], dict[..., ...], unions, None."""
+    match annotation:
+        case ast.Constant(value=None):
+            return value is None
+        case ast.BinOp(op=ast.BitOr(), left=left, right=right):
+            return _fits(value, left) or _fits(value, right)
+        case ast.Name(id="float"):
+            return type(value) in (int, float)
+        case ast.Name(id=name) if name in _SCALARS:
+            return type(value) is _SCALARS[name]
+        case ast.Subscript(value=ast.Name(id="list"), slice=item):
+            return type(value) is list and all(_fits(v, item) for v in value)
+        case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[key, item])):
+            return type(value) is dict and all(_fits(k, key) and _fits(v, item) for k, v in value.items())
+    raise ValueError(f"parameter type {ast.unparse(annotation)!r}: use {', '.join(_SCALARS)}, list[...] or a union")

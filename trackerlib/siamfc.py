@@ -1,0 +1,240 @@
+"""SiamFC: tracking by similarity learning with a fully-convolutional Siamese network.
+
+Paper: "Implementation of Fully-Convolutional Siamese Networks for Object Tracking", a re-implementation report of
+Bertinetto et al., "Fully-Convolutional Siamese Networks for Object Tracking" (2016). Where the report is silent the
+released code bertinetto/siamese-fc decides, and huanglianghua/siamfc-pytorch where it differs by a named switch.
+
+    f(z, x) = g(phi(z), phi(x)) = s * (phi(z) cross-correlated with phi(x)) + b
+
+The exemplar z (127 x 127) is embedded once; each frame's search image x (255 x 255, the target's previous place) is
+embedded at several scales; the peak of the 17 x 17 score map is the displacement.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import boxes as B
+from .images import context_crops, mean_colour
+from .nn.correlation import correlate_scales
+from .tracker import Frames, Output, State
+
+EXEMPLAR, SEARCH, STRIDE = 127, 255, 8  # Table I
+TRAIN_SEARCH = 239  # S3: 255 less the margin that random translation needs, a 15 x 15 score map
+
+
+def _layer(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, pool: bool = False) -> nn.Sequential:
+    """Convolution without padding, batch norm, ReLU and, after the first two, max pooling."""
+    layer = [
+        nn.Conv2d(inputs, outputs, kernel, stride, groups=groups),
+        nn.BatchNorm2d(outputs, eps=1e-6, momentum=0.05),
+        nn.ReLU(inplace=True),
+    ]
+    return nn.Sequential(*layer, nn.MaxPool2d(3, 2)) if pool else nn.Sequential(*layer)
+
+
+class SiamFC(nn.Module):
+    """The embedding phi and the score f(z, x); 2,336,320 parameters and the bias b at width 1.
+
+    Table I's channel maps (96x3, 256x48, 384x256, 384x192, 256x192) imply groups 1, 2, 1, 2, 2. Its text says batch norm
+    in each layer; the released network has none after conv5, nor a ReLU there.
+
+    width:     multiplies every channel count (0.25 is the shipped small network)
+    bias:      learn b (S4; siamfc-pytorch has none)
+    Parameter names are those of siamfc-pytorch (`backbone.conv1.0.weight`), so its checkpoints load as they are.
+    """
+
+    def __init__(self, width: float = 1.0, bias: bool = True):
+        super().__init__()
+        c1, c2, c3, c4, c5 = (int(round(n * width)) for n in (96, 256, 384, 384, 256))
+        self.width = width
+        self.backbone = nn.Sequential()
+        self.backbone.conv1 = _layer(3, c1, 11, stride=2, pool=True)
+        self.backbone.conv2 = _layer(c1, c2, 5, groups=2, pool=True)
+        self.backbone.conv3 = _layer(c2, c3, 3)
+        self.backbone.conv4 = _layer(c3, c4, 3, groups=2)
+        self.backbone.conv5 = nn.Sequential(nn.Conv2d(c4, c5, 3, groups=2))
+        self.register_buffer("scale", torch.tensor(1e-3), persistent=False)  # s is fixed: it only conditions the loss
+        self.bias = nn.Parameter(torch.zeros(()), requires_grad=bias)
+
+    def initialise(self, generator: torch.Generator) -> SiamFC:
+        """N(0, 2 / (k k out)) weights and zero biases ("improved Xavier", fan-out form), from the given generator."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+                nn.init.zeros_(module.bias)
+        return self
+
+    def embed(self, images: Tensor) -> Tensor:
+        """phi: `(B, 3, H, W)` RGB in 0..255 to `(B, 256, h, w)`; 127 to 6, 255 to 22, 239 to 20."""
+        return self.backbone(images)
+
+    def forward(self, z: Tensor, x: Tensor) -> Tensor:
+        """Score maps `(B, 1, h, w)` of exemplars `(B, 3, 127, 127)` and search images `(B, 3, 255, 255)`."""
+        z, x = self.embed(z).float(), self.embed(x).float()
+        with torch.autocast(z.device.type, enabled=False):  # 9216 products a cell: summed in float32
+            return self.scale * correlate_scales(z, x) + self.bias
+
+
+def folded(net: SiamFC, dtype: torch.dtype = torch.float32) -> SiamFC:
+    """A copy for inference: batch norm folded into the convolutions, channels-last, in `dtype`.
+
+    gamma (W x + c - mean) / sigma + beta = (gamma / sigma) W x + (gamma (c - mean) / sigma + beta)."""
+    net = copy.deepcopy(net).eval()
+    for layer in net.backbone:
+        if isinstance(layer[1] if len(layer) > 1 else None, nn.BatchNorm2d):
+            layer[0], layer[1] = nn.utils.fuse_conv_bn_eval(layer[0], layer[1]), nn.Identity()
+    net.requires_grad_(False)
+    net.backbone.to(dtype=dtype, memory_format=torch.channels_last)
+    return net
+
+
+def labels(size: int, radius: float = 16, stride: int = STRIDE, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """`y[u] = +1 if stride * |u - c| <= radius else -1` and balanced weights, each `(size, size)`.
+
+    At radius 16 and stride 8 these are 13 positives; positives and negatives weigh 1/2 each, whatever their number."""
+    at = (torch.arange(size, device=device) - (size - 1) / 2) * stride
+    positive = (at[:, None] ** 2 + at**2).sqrt() <= radius
+    weights = torch.where(positive, 0.5 / positive.sum(), 0.5 / (~positive).sum())
+    return positive * 2.0 - 1.0, weights
+
+
+def logistic_loss(scores: Tensor, y: Tensor, weights: Tensor) -> Tensor:
+    """`L = sum_u w[u] log(1 + exp(-y[u] v[u]))`, averaged over the batch of score maps `(B, 1, h, w)`."""
+    return (F.softplus(-y * scores) * weights).sum((-1, -2)).mean()
+
+
+def pair_loss(net: SiamFC, batch: dict[str, Tensor]) -> Tensor:
+    """Loss of a batch of pairs: `z (B, 127, 127, 3)` and `x (B, 239, 239, 3)` uint8, as the sampler gives them."""
+    z, x = (batch[k].permute(0, 3, 1, 2).float() for k in "zx")  # channels-last already
+    scores = net(z, x)
+    return logistic_loss(scores, *labels(scores.shape[-1], device=scores.device))
+
+
+@dataclass(frozen=True)
+class SiamFCConfig:
+    """Tracking constants of siamese-fc's released tracker; `SIAMFC_5S` holds its five-scale file (params-5s)."""
+
+    scales: int = 3
+    step: float = 1.0375  # ratio of neighbouring scales
+    penalty: float = 0.9745  # on the peak of every scale but the middle one
+    scale_lr: float = 0.59
+    window: float = 0.176  # weight of the cosine window
+    upsample: int = 16  # 17 x 17 to 272 x 272, bicubic
+    displacement: str = "matlab"  # S2: by the rounded search side, unscaled; "pytorch": by the chosen scale's
+    smallest: float = 0.2  # bounds of the search side, in units of the first
+    largest: float = 5.0
+
+
+SIAMFC_3S = SiamFCConfig()
+SIAMFC_5S = SiamFCConfig(scales=5, step=1.0255, penalty=0.962, scale_lr=0.34, window=0.168)
+SIAMFC_5S_PAPER = SiamFCConfig(scales=5, step=1.025, penalty=0.962, scale_lr=0.35, window=0.168)  # S1
+
+
+@dataclass
+class SiamFCState(State):
+    """Per lane: template `(B, C, 6, 6)`, fill colour `(B, 3)`, centre and size `(B, 2)`, search side and first side
+    `(B,)`, all in frame pixels."""
+
+    template: Tensor
+    fill: Tensor
+    centre: Tensor
+    size: Tensor
+    side: Tensor
+    first_side: Tensor
+
+
+class SiamFCTracker:
+    """The report's online phase: five scales ("SiamFC") or three ("SiamFC-3s"), no update of the template."""
+
+    def __init__(
+        self,
+        net: SiamFC,
+        config: SiamFCConfig = SIAMFC_3S,
+        name: str = "siamfc-3s",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ):
+        if config.displacement not in ("matlab", "pytorch"):
+            raise ValueError(f"displacement is 'matlab' or 'pytorch', not {config.displacement!r}")
+        self.name, self.config, self.device, self.dtype = name, config, torch.device(device), dtype
+        self.net = folded(net, dtype).to(self.device)
+        self.keep_maps = False
+        self.cells = (SEARCH - 87) // STRIDE + 1 - 5  # 17: receptive field 87, template of 6
+        up = self.cells * config.upsample
+        hann = torch.hann_window(up, periodic=False)
+        self.hann = (hann[:, None] * hann / hann.sum() ** 2).to(self.device)
+        exponents = torch.arange(config.scales) - config.scales // 2
+        self.factors = (config.step**exponents).to(self.device)
+        self.penalties = torch.where(exponents == 0, 1.0, config.penalty).to(self.device)
+
+    def init(self, frames: Frames, boxes: Tensor) -> SiamFCState:
+        """Embed the exemplars; boxes `(B, 4)`."""
+        centre, size = B.centre(boxes), boxes[:, 2:]
+        side = B.context_side(size)
+        means = [mean_colour(image) for image in frames.images]
+        fill = torch.stack([means[u] for u in frames.lane])
+        exemplars = self._crops(frames, centre, side.round()[:, None], EXEMPLAR, fill)
+        search = side * SEARCH / EXEMPLAR
+        return SiamFCState(self._embed(exemplars), fill, centre, size, search, search.clone())
+
+    def track(self, state: SiamFCState, frames: Frames) -> tuple[SiamFCState, Output]:
+        """One frame on: search at every scale around the last place, keep the best."""
+        sides = (state.side[:, None] * self.factors).round()
+        x = self._embed(self._crops(frames, state.centre, sides, SEARCH, state.fill))
+        return self.locate(state, self.respond(state.template, x))
+
+    def respond(self, template: Tensor, x: Tensor) -> Tensor:
+        """Score maps `(B, S, 17, 17)` of templates `(B, C, 6, 6)` and features `(B * S, C, 22, 22)`."""
+        return self.net.scale * correlate_scales(template, x).float() + self.net.bias
+
+    def locate(self, state: SiamFCState, response: Tensor) -> tuple[SiamFCState, Output]:
+        """Scale, place and size from the response `(B, S, 17, 17)`."""
+        c, up = self.config, self.config.upsample
+        fine = F.interpolate(response, scale_factor=up, mode="bicubic", align_corners=False)
+        peaks = fine.flatten(2).amax(2)
+        best = (peaks * self.penalties).argmax(1)
+        lanes = torch.arange(len(best), device=best.device)
+
+        chosen = fine[lanes, best]  # (B, 272, 272); the next line cancels any penalty on it
+        chosen = chosen - chosen.amin((1, 2), keepdim=True)
+        chosen = chosen / chosen.sum((1, 2), keepdim=True).clamp_min(1e-12)
+        flat = ((1 - c.window) * chosen + c.window * self.hann).flatten(1).argmax(1)
+        at = torch.stack([flat % chosen.shape[-1], flat // chosen.shape[-1]], 1)
+
+        factor = self.factors[best]
+        if c.displacement == "matlab":  # tracker.m: the search side before this frame's scale; centre ceil(272 / 2)
+            offset, side = at - (chosen.shape[-1] // 2 - 1), state.side.round()
+        else:
+            offset, side = at - (chosen.shape[-1] - 1) / 2, state.side * factor
+        centre = state.centre + offset * (STRIDE / up) * (side / SEARCH)[:, None]
+
+        damped = (1 - c.scale_lr) + c.scale_lr * factor
+        side = (state.side * damped).clamp(c.smallest * state.first_side, c.largest * state.first_side)
+        size = state.size * damped[:, None]
+        new = SiamFCState(state.template, state.fill, centre, size, side, state.first_side)
+        output = Output(B.from_centre(centre, size), peaks[lanes, best])
+        if self.keep_maps:
+            output.maps = {"response": response[lanes, best]}
+            searched = (state.side * factor)[:, None].expand(-1, 2)
+            output.regions = B.from_centre(state.centre, searched)
+        return new, output
+
+    def _embed(self, crops: Tensor) -> Tensor:
+        return self.net.embed(crops.to(self.dtype, memory_format=torch.channels_last))
+
+    def _crops(self, frames: Frames, centre: Tensor, sides: Tensor, out: int, fill: Tensor) -> Tensor:
+        """Crops `(B * S, 3, out, out)` at sides `(B, S)`: one sampling call a distinct frame, for its lanes and scales."""
+        batch, scales = sides.shape
+        crops = fill.new_empty(batch, scales, 3, out, out)
+        for image, lanes in frames.by_image():
+            centres = centre[lanes].repeat_interleave(scales, 0)
+            colours = fill[lanes].repeat_interleave(scales, 0)
+            cut = context_crops(image, centres, sides[lanes].flatten(), out, colours)
+            crops[lanes] = cut.reshape(len(lanes), scales, 3, out, out)
+        return crops.flatten(0, 1)

@@ -1,0 +1,158 @@
+"""The contract between trackers and everything that runs them.
+
+A tracker is batch-first: one object tracks B targets ("lanes") in lock-step, so that a benchmark can fill a GPU. It sees
+frames and first boxes and gives back boxes; it never sees ground truth, a protocol or a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .images import to_tensor
+
+T = TypeVar("T")
+
+
+class Memo(Protocol):
+    """Where `Frames.once` keeps what it computed; the engine puts a bounded cache here."""
+
+    def get(self, key: tuple, compute: Callable[[], Any]) -> Any: ...
+
+
+@dataclass
+class Frames:
+    """One step's input: each distinct image once, and which lane looks at which.
+
+    images: U tensors `(3, H, W)` uint8 on the tracker's device, sizes may differ
+    lane:   for each of the B lanes, its index into `images`
+    ids:    for each image `(sequence name, frame number)`
+    """
+
+    images: list[Tensor]
+    lane: list[int]
+    ids: list[tuple[str, int]]
+    memo: Memo | None = None
+    _local: dict = field(default_factory=dict, repr=False)
+
+    def by_image(self) -> Iterator[tuple[Tensor, list[int]]]:
+        """Each distinct image with the lanes that look at it."""
+        for u, image in enumerate(self.images):
+            yield image, [b for b, of in enumerate(self.lane) if of == u]
+
+    def once(self, name: str, f: Callable[[Tensor], T]) -> list[T]:
+        """`f(image)` for each lane, evaluated once per distinct image (a global feature, a detector).
+
+        `name` identifies f and the weights behind it: the engine's cache is keyed by (image id, name)."""
+        return [self._once(name, f, u) for u in self.lane]
+
+    def _once(self, name: str, f: Callable[[Tensor], T], u: int) -> T:
+        key = (self.ids[u], name)
+        if key not in self._local:
+            compute = lambda: f(self.images[u])  # noqa: E731
+            self._local[key] = self.memo.get(key, compute) if self.memo else compute()
+        return self._local[key]
+
+
+@dataclass
+class State:
+    """Base of a tracker's state: a dataclass whose fields are per-lane.
+
+    Tensors have the lanes first; what differs in shape by lane is a list; a field may be a State itself."""
+
+    def take(self, lanes: Sequence[int]) -> Self:
+        """The state of these lanes alone."""
+        return type(self)(*(_take(getattr(self, f.name), list(lanes)) for f in fields(self)))
+
+    def put(self, lanes: Sequence[int], other: Self) -> None:
+        """Overwrite these lanes by those of `other`, in place; the rest stays as it is to the bit."""
+        for f in fields(self):
+            mine, new = getattr(self, f.name), getattr(other, f.name)
+            if isinstance(mine, State):
+                mine.put(lanes, new)
+            elif isinstance(mine, Tensor):
+                mine[list(lanes)] = new.to(mine.dtype)
+            else:
+                for lane, leaf in zip(lanes, new, strict=True):
+                    mine[lane] = leaf
+
+
+def _take(value: Any, lanes: list[int]) -> Any:
+    if isinstance(value, State):
+        return value.take(lanes)
+    return value[lanes] if isinstance(value, Tensor) else [value[b] for b in lanes]
+
+
+@dataclass
+class Output:
+    """boxes `(B, 4)` (see `boxes` for the convention) and scores `(B,)`; when the tracker was asked to keep them,
+    maps (name to `(B, h, w)`: response, heat map) and regions `(B, 4)`: where it looked."""
+
+    boxes: Tensor
+    scores: Tensor
+    maps: dict[str, Tensor] = field(default_factory=dict)
+    regions: Tensor | None = None
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """What the engine asks of a tracker.
+
+    `init` takes first frames and boxes `(B, 4)`; `track` takes the next ones. `track` never enters inference mode (joint
+    training needs gradients); the engine does. Optional attributes the engine reads: `device` (default cpu), `config` and
+    `weights_sha` (what determines the outcome, for the results' key), `keep_maps` (set to True when maps are wanted)."""
+
+    name: str
+
+    def init(self, frames: Frames, boxes: Tensor) -> State: ...
+
+    def track(self, state: State, frames: Frames) -> tuple[State, Output]: ...
+
+
+class OneTarget:
+    """A batch-first tracker as OpenCV and got10k spell it, for one target at a time.
+
+    >>> one = OneTarget(load_tracker("siamfc-3s"))      # doctest: +SKIP
+    >>> one.init(first_image, (x, y, w, h))             # doctest: +SKIP
+    >>> box = one.update(next_image)                    # doctest: +SKIP
+    """
+
+    def __init__(self, tracker: Tracker):
+        self.tracker, self.state, self.last = tracker, None, None
+        self.frame = 0
+
+    @torch.inference_mode()
+    def init(self, image: np.ndarray, box: Sequence[float]) -> None:
+        """image `(H, W, 3)` RGB uint8; box `x, y, w, h`, 0-based."""
+        self.frame = 0
+        box = torch.as_tensor(np.asarray(box, np.float64), dtype=torch.float32)[None]
+        self.state = self.tracker.init(self._frames(image), box.to(self._device))
+
+    @torch.inference_mode()
+    def update(self, image: np.ndarray) -> np.ndarray:
+        """The target's box `(4,)` in this image; the whole `Output` stays in `self.last`."""
+        if self.state is None:
+            raise RuntimeError("update() before init(): give the first image and box to init")
+        self.frame += 1
+        self.state, self.last = self.tracker.track(self.state, self._frames(image))
+        return self.last.boxes[0].double().cpu().numpy()
+
+    @property
+    def _device(self) -> torch.device | str:
+        return getattr(self.tracker, "device", "cpu")
+
+    def _frames(self, image: np.ndarray) -> Frames:
+        return Frames([to_tensor(image, self._device)], [0], [("", self.frame)])
+
+
+def track_sequence(tracker: Tracker, sequence) -> np.ndarray:
+    """Track one `Sequence` from its first box: `(T, 4)` boxes, the first row the given one."""
+    one, boxes = OneTarget(tracker), [np.asarray(sequence.boxes[0])]
+    one.init(sequence.frames[0], boxes[0])
+    boxes += [one.update(sequence.frames[t]) for t in range(1, len(sequence))]
+    return np.stack(boxes)

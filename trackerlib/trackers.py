@@ -1,0 +1,79 @@
+"""Trackers by name, and users' own by `module:Class`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import torch
+
+from .config import configured, near
+from .nn.checkpoints import load_into, provenance, read_tensors, weights_digest, weights_file
+from .siamfc import SIAMFC_3S, SIAMFC_5S, SiamFC, SiamFCConfig, SiamFCTracker
+from .tracker import Tracker
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_siamfc(weights: str | Path, seed: int = 0) -> SiamFC:
+    """The network of a weights file or shipped name, at the file's own width; "random" is an untrained full-width one."""
+    if str(weights) == "random":
+        return SiamFC().initialise(torch.Generator().manual_seed(seed)).eval()
+    path = weights_file(weights)
+    tensors = read_tensors(path)
+    first = tensors.get("backbone.conv1.0.weight")
+    if first is None or first.ndim != 4:
+        raise ValueError(f"{path}: not weights of SiamFC: no convolution backbone.conv1.0.weight")
+    net = SiamFC(width=len(first) / 96)
+    load_into(net, tensors, str(path), optional=("bias",))
+    return net.eval()
+
+
+def _siamfc(name: str, config: SiamFCConfig):
+    def build(weights, device, dtype, seed, values) -> SiamFCTracker:
+        weights = weights or "siamfc"
+        net = load_siamfc(weights, seed)
+        tracker = SiamFCTracker(net, configured(config, values), name, device, dtype)
+        tracker.weights_sha = weights_digest(net)
+        tracker.seen = () if str(weights) == "random" else tuple(provenance(weights_file(weights)).get("seen", ()))
+        return tracker
+
+    return build
+
+
+TRACKERS = {"siamfc": _siamfc("siamfc", SIAMFC_5S), "siamfc-3s": _siamfc("siamfc-3s", SIAMFC_3S)}
+
+
+def load_tracker(
+    name: str,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
+    seed: int = 0,
+    **config,
+) -> Tracker:
+    """A tracker ready to run.
+
+    name:    one of `TRACKERS`, or `module:Class` for your own: the class is called with `weights` if it is given
+    weights: a file, the name of shipped weights, or "random"; default the tracker's own
+    dtype:   "float32", or "bfloat16" where the processor has it (about twice as fast on a CPU; see `bench`)
+    config:  fields of the tracker's configuration, checked by name and type
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype is one of {', '.join(DTYPES)}, not {dtype!r}")
+    if name in TRACKERS:
+        return TRACKERS[name](weights, device, DTYPES[dtype], seed, config)
+    if ":" not in name:
+        raise ValueError(f"no tracker is called {name!r}{near(name, TRACKERS)} (your own: module:Class)")
+    return _own(name)(**({"weights": weights} if weights else {}), **config)
+
+
+def _own(name: str):
+    module, _, attribute = name.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # a module in the folder where the command runs
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{name}: {error}; write module:Class of an importable module") from None

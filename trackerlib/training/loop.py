@@ -1,0 +1,217 @@
+"""One training loop for all papers: mixed precision, clipping, checkpoints, exact resume, a log that plots itself.
+
+Everything a step depends on is its number: the sampler answers `sampler[index]` from (seed, index) alone, the learning
+rate is a function of the step, and a checkpoint holds model, optimiser, average and random state. So a run that is
+killed and started again ends, on the same machine, with the same bits."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..provenance import canonical, sha256, write_bytes, write_text
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Defaults: SiamFC's recipe (SPEC 1.3). One epoch is what one learning rate serves and one log row covers."""
+
+    epochs: int = 50
+    steps: int = 6250  # an epoch: 50,000 pairs in batches of 8
+    batch: int = 8
+    lr: float = 1e-2  # first and last epoch's, log-spaced between
+    lr_end: float = 1e-5
+    momentum: float = 0.9
+    weight_decay: float = 5e-4  # on weights; biases and batch norm have none
+    clip: float = 10.0  # largest gradient norm
+    precision: str = "fp32"  # or "bf16": autocast
+    average: float = 0.0  # decay of an exponential moving average of the weights; 0: none
+    checkpoint_minutes: float = 5.0
+    workers: int = 0
+    seed: int = 0
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: `logspace(lr, lr_end, epochs)[step // steps]`."""
+        epoch = min(step // self.steps, self.epochs - 1)
+        return self.lr * (self.lr_end / self.lr) ** (epoch / max(self.epochs - 1, 1))
+
+
+def fit(
+    model: nn.Module,
+    loss: Callable[[nn.Module, Any], Tensor],
+    samples,
+    config: FitConfig,
+    folder: str | Path,
+    device: torch.device | str = "cpu",
+    validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    on_epoch: Callable[[dict], None] = lambda row: None,
+) -> pd.DataFrame:
+    """Train `model` in place and return the log, a row an epoch.
+
+    loss(model, batch): scalar; samples[index]: a dict of arrays, any index from 0 to epochs * steps * batch.
+    validate(model): numbers to log after each epoch, of the averaged weights where there are any.
+    folder gets `checkpoint.pt` (every few minutes and at the end) and `log.jsonl`; a checkpoint of the same
+    configuration found there is continued, one of another is an error. The trained model is the averaged one."""
+    run = _Run(model, config, Path(folder), torch.device(device))
+    first, total = run.resume(), config.epochs * config.steps
+    batches = _batches(samples, config, first, total)
+    clock = saved = time.monotonic()
+    for step in range(first, total):
+        run.step(step, loss, next(batches))
+        if (step + 1) % config.steps == 0:
+            row = run.row(step, time.monotonic() - clock) | (validate(run.best) if validate else {})
+            run.log(row)
+            on_epoch(row)
+            clock = time.monotonic()
+        if step + 1 == total or time.monotonic() - saved > 60 * config.checkpoint_minutes:
+            run.save(step + 1)
+            saved = time.monotonic()
+    model.load_state_dict(run.best.state_dict())
+    return read_log(folder)
+
+
+class _Run:
+    """Model, optimiser, average and their checkpoint."""
+
+    def __init__(self, model: nn.Module, config: FitConfig, folder: Path, device: torch.device):
+        self.model = model.to(device, memory_format=torch.channels_last)
+        self.config, self.folder, self.device = config, folder, device
+        folder.mkdir(parents=True, exist_ok=True)
+        self.average = copy.deepcopy(self.model).requires_grad_(False) if config.average else None
+        named = [p for p in model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in named if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in named if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+        self.loss, self.count, self.rows = torch.zeros((), dtype=torch.float64, device=device), 0, []
+
+    @property
+    def best(self) -> nn.Module:
+        return self.average or self.model
+
+    def step(self, step: int, loss: Callable[[nn.Module, Any], Tensor], batch: dict[str, Tensor]) -> None:
+        self.model.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.rate(step)
+        batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            value = loss(self.model, batch)
+        self.optimiser.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimiser.step()
+        self.loss += value.detach()
+        self.count += 1
+        if self.average:
+            self._follow(step)
+
+    @torch.no_grad()
+    def _follow(self, step: int) -> None:
+        decay = min(self.config.average, (step + 1) / (step + 10))  # a young average follows closely
+        for mine, theirs in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
+            if mine.is_floating_point():
+                mine.lerp_(theirs, 1 - decay)
+            else:
+                mine.copy_(theirs)
+
+    def row(self, step: int, seconds: float) -> dict[str, float]:
+        seen, mean = (step + 1) * self.config.batch, float(self.loss) / self.count
+        rate = round(self.count * self.config.batch / seconds, 2)
+        self.loss.zero_()
+        self.count = 0
+        epoch = (step + 1) // self.config.steps
+        return {
+            "epoch": epoch,
+            "step": step + 1,
+            "samples": seen,
+            "lr": self.config.rate(step),
+            "loss": mean,
+            "samples_per_second": rate,
+        }
+
+    def log(self, row: dict) -> None:
+        self.rows.append(row)
+        write_text(self.folder / "log.jsonl", "".join(json.dumps(r) + "\n" for r in self.rows))
+
+    def save(self, step: int) -> None:
+        state = {
+            "config": self._identity(),
+            "step": step,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict() if self.average else None,
+            "optimiser": self.optimiser.state_dict(),
+            "random": torch.get_rng_state(),
+            "loss": self.loss,
+            "count": self.count,
+            "rows": json.dumps(self.rows),
+        }
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_bytes(self.folder / "checkpoint.pt", buffer.getvalue())
+
+    def resume(self) -> int:
+        """Load the folder's checkpoint, if there is one; the step to go on from."""
+        path = self.folder / "checkpoint.pt"
+        if not path.is_file():
+            return 0
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+        except Exception as error:
+            raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it to train from the start") from None
+        if state["config"] != self._identity():
+            raise ValueError(f"{path}: made by another configuration; delete it or train into another folder")
+        self.model.load_state_dict(state["model"])
+        if self.average:
+            self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["random"].cpu())
+        self.loss, self.count, self.rows = state["loss"], state["count"], json.loads(state["rows"])
+        return state["step"]
+
+    def _identity(self) -> str:
+        """What must agree for a resume to be exact; how often to save and who makes crops does not."""
+        config = {k: v for k, v in asdict(self.config).items() if k not in ("checkpoint_minutes", "workers")}
+        shapes = {k: list(v.shape) for k, v in self.model.state_dict().items()}
+        return sha256(canonical(config), canonical(shapes))
+
+
+def read_log(folder: str | Path) -> pd.DataFrame:
+    """The log of a run: epoch, step, samples seen, lr, loss, samples per second and what `validate` gave."""
+    path = Path(folder) / "log.jsonl"
+    return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
+
+
+def _batches(samples, config: FitConfig, first: int, total: int) -> Iterator[Any]:
+    """Batches `first` to `total`, made ahead by worker processes."""
+    order = range(first * config.batch, total * config.batch)
+    loader = DataLoader(
+        samples,
+        batch_size=config.batch,
+        sampler=order,
+        num_workers=config.workers,
+        prefetch_factor=8 if config.workers else None,
+        multiprocessing_context="forkserver" if config.workers else None,  # a plain fork after torch ran can hang
+        worker_init_fn=_quiet_worker,
+        generator=torch.Generator(),  # its own: the global one belongs to the model
+        pin_memory=torch.cuda.is_available(),
+    )
+    return iter(loader)
+
+
+def _quiet_worker(_: int) -> None:
+    import cv2
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
