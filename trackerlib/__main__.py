@@ -19,6 +19,7 @@ FORMAT = click.option("--format", "form", type=click.Choice(["table", "csv", "js
 ROOT = click.option("--root", type=click.Path(path_type=Path), help="where the dataset's files are")
 TRACKER = click.option("--tracker", default="siamfc-3s", show_default=True, help="a name, or module:Class")
 WEIGHTS = click.option("--weights", help="a weights file, or the name of shipped weights")
+DTYPE = click.option("--dtype", default="float32", show_default=True, help="float32, or bfloat16 where the chip has it")
 DEVICE = click.option("--device", default="cpu", show_default=True)
 
 
@@ -138,11 +139,12 @@ def bench(file) -> None:
 @click.option("--results", type=click.Path(path_type=Path), default=Path("results/evaluate"), show_default=True)
 @click.option("--lanes", type=click.IntRange(1), default=1, show_default=True, help="targets tracked in one batch")
 @DEVICE
+@DTYPE
 @click.option("--seed", default=0, show_default=True)
 @click.option("--keep", type=click.Choice(["maps"]), help="keep the response maps too")
 @click.option("--convention", default="otb", show_default=True)
 @FORMAT
-def evaluate(tracker, weights, name, root, protocol, results, lanes, device, seed, keep, convention, form) -> None:
+def evaluate(tracker, weights, name, root, protocol, results, lanes, device, dtype, seed, keep, convention, form) -> None:
     """Run a tracker over a dataset by a protocol, store the results and score them."""
     from .bench.conventions import convention_named
     from .bench.engine import evaluate as run_protocol
@@ -154,7 +156,7 @@ def evaluate(tracker, weights, name, root, protocol, results, lanes, device, see
 
     convention_named(convention)  # a slip there is told before the hours of tracking
     dataset = load_dataset(name, root)
-    loaded = load_tracker(tracker, weights, device, seed=seed)
+    loaded = load_tracker(tracker, weights, device, dtype, seed)
     runs = run_protocol(
         loaded, dataset, protocol, results, lanes, keep == "maps", seed, counter(f"{tracker} on {name}")
     )

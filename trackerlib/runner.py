@@ -372,6 +372,7 @@ def _execute(notebook: str, executed: str) -> None:
         store_widget_state=False,
         coalesce_streams=True,
         record_timing=False,
+        start_timeout=300,  # a loaded machine needs a while for a kernel
     )
 
 

@@ -116,7 +116,7 @@ def test_the_mask_says_which_pixels_are_the_targets():
     inside = []
     for sequence in fixed("test").values():
         made = film(sequence)
-        away = made.plan.target.centre + [10000, 0]
+        away = made.plan.target.centre + np.array([10000, 0])
         bare = replace(
             made.plan.recorder, noise=0.0, jpeg=0, soft=0.0, sharpen=0.0, shrink=1.0, grey=False, tint=(1, 1, 1)
         )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from ..boxes import context_side
 from ..data import load_dataset
 from ..images import context_crops, to_tensor
+from ..provenance import write_json
 from ..siamfc import EXEMPLAR, SEARCH, SIAMFC_3S, SiamFC, SiamFCTracker
 from ..tracker import Frames
 
@@ -66,11 +68,6 @@ def bench(device: str = "cpu", frames: int = 24, rounds: int = 3) -> dict[str, f
         "lanes_4_vs_1": 4 * ratio("fast", "lanes"),
         "crops_vs_cv2": ratio("padded", "crops"),
     }
-
-
-def report(figures: dict[str, float]) -> dict[str, float | str]:
-    """A flat object: each ratio, and under `<name>__of` what it is a ratio of."""
-    return {k: v for name, value in figures.items() for k, v in ((name, round(value, 3)), (f"{name}__of", FIGURES[name]))}
 
 
 def network_flops(net: SiamFC, images: int, size: int = SEARCH) -> int:
@@ -151,3 +148,15 @@ def _padded_crop(image: np.ndarray, centre: Tensor, side: Tensor | float, out: i
     if pad:
         image = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=cv2.mean(image))
     return cv2.resize(image[y + pad : y + pad + side, x + pad : x + pad + side], (out, out))
+
+
+def main(json: Path | None = None) -> None:
+    """Print every ratio on each device there is, and write them as one flat object."""
+    flat: dict[str, float | str] = {}
+    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
+        for name, value in bench(device).items():
+            name_here = name if device == "cpu" else f"{device}.{name}"
+            flat |= {name_here: round(value, 3), f"{name_here}__of": FIGURES[name]}
+            print(f"{value:8.3f}  {name_here}: {FIGURES[name]}")
+    if json:
+        write_json(json, flat)

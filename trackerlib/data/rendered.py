@@ -73,13 +73,15 @@ def rendered(
     split: `train` (200 unless `count` says otherwise; any index is valid, so thousands can be had), `val` (20), `test`
     (40) or `long` (6 of 600 frames, in which the target leaves the view among look-alikes: NaN boxes, `absent`).
     size: frame width and height. frames: length of each (60; long 600).
-    Raises ValueError for an unknown split, or indices that a fixed split does not have."""
+    Raises ValueError for an unknown split, indices that a fixed split does not have, no frames, or frames under 32 px."""
     if split not in COUNTS:
         raise ValueError(f"rendered has no split {split!r}; it has {', '.join(COUNTS)}")
     count = COUNTS[split] - start if count is None else count
     if start < 0 or count < 1 or (split != "train" and start + count > COUNTS[split]):
         raise ValueError(f"rendered {split} has sequences 0 to {COUNTS[split] - 1}, not {start} to {start + count - 1}")
     length = LENGTHS[split] if frames is None else frames
+    if length < 1 or min(size) < 32:
+        raise ValueError(f"rendered needs 1 frame of 32 x 32 pixels at least, not {length} of {size[0]} x {size[1]}")
     specs = (RenderedFrames(split, i, tuple(size), length) for i in range(start, start + count))
     return Dataset(f"rendered-{split}", [_sequence(s) for s in specs])
 

@@ -138,7 +138,7 @@ def _path(rng: np.random.Generator, length: int, width: float, kind: str) -> np.
         speed = np.stack([_smooth(rng, length, 8), 0.5 * _smooth(rng, length, 8)], 1) * rng.uniform(0.4, 3.0) * u
         path = np.cumsum(speed, 0)
         if kind == "jump":
-            for at in rng.integers(4, length, max(length // 20, 2)):
+            for at in rng.integers(min(4, length - 1), length, max(length // 20, 2)):
                 path[at:] += rng.choice([-1, 1], 2) * rng.uniform([16, 4], [44, 20]) * u
     tremble = rng.choice([0, 0.3, 0.8]) * u
     return path - path[0] + rng.normal(0, tremble, (length, 2)).cumsum(0) * 0.3
@@ -241,7 +241,7 @@ def _target(rng, sprite, wanted: set[str], spec: Spec, layout: str) -> Actor:
     if "SV" in wanted:
         factor = rng.choice([0.5, 1.9]) * rng.uniform(0.9, 1.1)
         course = rng.choice([0, 1])
-        ramp = t / (length - 1) if course else 0.5 - 0.5 * np.cos(2 * np.pi * t / min(length - 1, 120))
+        ramp = t / max(length - 1, 1) if course else 0.5 - 0.5 * np.cos(2 * np.pi * t / np.clip(length - 1, 1, 120))
         scale = scale * factor**ramp
     limit = 0.62 * np.array([width, height]) / sprite.extent
     scale = np.clip(scale, 10 / sprite.extent.max(), limit.min())
@@ -338,7 +338,7 @@ def _company(rng, wanted: set[str], spec: Spec, who: tuple[str, int, int], targe
     if "OCC" in wanted:
         count = max(length // 150, int(rng.integers(1, 3)))
         for t in (np.arange(count) + rng.uniform(0.3, 0.8)) / count * length:
-            front.append(_occluder(rng, spec, target, int(np.clip(t, 8, length - 2))))
+            front.append(_occluder(rng, spec, target, int(np.clip(t, min(8, length - 1), length - 1))))
     clear = 0.99 * coverage(target, [], 0, spec.size).sum()  # nothing hides the target in the first frame
     return [a for a in front if coverage(target, [a], 0, spec.size).sum() > clear], behind
 
