@@ -144,7 +144,9 @@ def bench(file) -> None:
 @click.option("--keep", type=click.Choice(["maps"]), help="keep the response maps too")
 @click.option("--convention", default="otb", show_default=True)
 @FORMAT
-def evaluate(tracker, weights, name, root, protocol, results, lanes, device, dtype, seed, keep, convention, form) -> None:
+def evaluate(
+    tracker, weights, name, root, protocol, results, lanes, device, dtype, seed, keep, convention, form
+) -> None:
     """Run a tracker over a dataset by a protocol, store the results and score them."""
     from .bench.conventions import convention_named
     from .bench.engine import evaluate as run_protocol

@@ -1,6 +1,6 @@
 """Images: decoding at the door, and context crops cut in batches on the device.
 
-A crop is described by a centre and a side in frame pixels (edge convention, see `boxes`) and resampled to `out` x `out`:
+A crop is given by a centre and a side in frame pixels (edge convention, see `boxes`) and resampled to `out` x `out`:
 output pixel `i` looks at `centre - side / 2 + (i + 1/2) * side / out`, bilinear, no antialiasing, the same in training
 and tracking. What lies outside the frame is the target's mean colour; the frame itself is never padded.
 """

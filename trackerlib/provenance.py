@@ -42,7 +42,7 @@ def canonical(value: Any) -> str:
 def code_digest(modules: Iterable[str]) -> str:
     """Digest of these modules of trackerlib and of all they import from it, transitively.
 
-    modules: dotted names, `trackerlib.siamfc`; those of other packages are passed over (their versions are recorded)."""
+    modules: dotted names (`trackerlib.siamfc`); other packages are passed over: their versions are recorded."""
     seen: dict[str, str] = {}
     todo = [m for m in modules if m.split(".")[0] == "trackerlib"]
     while todo:

@@ -28,7 +28,9 @@ EXEMPLAR, SEARCH, STRIDE = 127, 255, 8  # Table I
 TRAIN_SEARCH = 239  # S3: 255 less the margin that random translation needs, a 15 x 15 score map
 
 
-def _layer(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, pool: bool = False) -> nn.Sequential:
+def _layer(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, pool: bool = False
+) -> nn.Sequential:
     """Convolution without padding, batch norm, ReLU and, after the first two, max pooling."""
     layer = [
         nn.Conv2d(inputs, outputs, kernel, stride, groups=groups),
@@ -41,8 +43,8 @@ def _layer(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int 
 class SiamFC(nn.Module):
     """The embedding phi and the score f(z, x); 2,336,320 parameters and the bias b at width 1.
 
-    Table I's channel maps (96x3, 256x48, 384x256, 384x192, 256x192) imply groups 1, 2, 1, 2, 2. Its text says batch norm
-    in each layer; the released network has none after conv5, nor a ReLU there.
+    Table I's channel maps (96x3, 256x48, 384x256, 384x192, 256x192) imply groups 1, 2, 1, 2, 2. The text says batch
+    norm in each layer; the released network has none after conv5, nor a ReLU there.
 
     width:     multiplies every channel count (0.25 is the shipped small network)
     bias:      learn b (S4; siamfc-pytorch has none)
@@ -51,7 +53,7 @@ class SiamFC(nn.Module):
 
     def __init__(self, width: float = 1.0, bias: bool = True):
         super().__init__()
-        c1, c2, c3, c4, c5 = (int(round(n * width)) for n in (96, 256, 384, 384, 256))
+        c1, c2, c3, c4, c5 = (round(n * width) for n in (96, 256, 384, 384, 256))
         self.width = width
         self.backbone = nn.Sequential()
         self.backbone.conv1 = _layer(3, c1, 11, stride=2, pool=True)
@@ -94,11 +96,13 @@ def folded(net: SiamFC, dtype: torch.dtype = torch.float32) -> SiamFC:
     return net
 
 
-def labels(size: int, radius: float = 16, stride: int = STRIDE, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
-    """`y[u] = +1 if stride * |u - c| <= radius else -1` and balanced weights, each `(size, size)`.
+def labels(
+    size: int, radius: float = 16, stride: int = STRIDE, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """`y[u] = +1 if 8 |u - c| <= radius else -1` and balanced weights, each `(size, size)`.
 
-    At radius 16 and stride 8 these are 13 positives; positives and negatives weigh 1/2 each, whatever their number."""
-    at = (torch.arange(size, device=device) - (size - 1) / 2) * stride
+    At radius 16 (and stride 8) these are 13 positives; positives and negatives weigh 1/2 each, whatever their number."""
+    at = (torch.arange(size, device=device) - (size - 1) / 2) * STRIDE
     positive = (at[:, None] ** 2 + at**2).sqrt() <= radius
     weights = torch.where(positive, 0.5 / positive.sum(), 0.5 / (~positive).sum())
     return positive * 2.0 - 1.0, weights
@@ -226,10 +230,14 @@ class SiamFCTracker:
         return new, output
 
     def _embed(self, crops: Tensor) -> Tensor:
-        return self.net.embed(crops.to(self.dtype, memory_format=torch.channels_last))
+        """phi of all crops. A CPU takes them lane by lane: twelve at once outgrow its cache and cost a third more,
+        and so a lane's bits do not depend on how many stand beside it."""
+        crops = crops.to(self.dtype, memory_format=torch.channels_last)
+        chunk = len(crops) if self.device.type != "cpu" else self.config.scales
+        return torch.cat([self.net.embed(part) for part in crops.split(chunk)])
 
     def _crops(self, frames: Frames, centre: Tensor, sides: Tensor, out: int, fill: Tensor) -> Tensor:
-        """Crops `(B * S, 3, out, out)` at sides `(B, S)`: one sampling call a distinct frame, for its lanes and scales."""
+        """Crops `(B * S, 3, out, out)` at sides `(B, S)`: one sampling call a frame, for all its lanes and scales."""
         batch, scales = sides.shape
         crops = fill.new_empty(batch, scales, 3, out, out)
         for image, lanes in frames.by_image():

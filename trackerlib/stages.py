@@ -30,6 +30,7 @@ from typing import Any
 
 import yaml
 
+from . import _HOME
 from .config import near
 from .parameters import code_cells, declared, from_text, resolved
 from .provenance import canonical, code_digest, file_sha256, imported_modules, sha256
@@ -226,8 +227,9 @@ def _keys(ordered: Mapping[str, Stage], missing: Mapping[str, list[str]]) -> dic
 
 @functools.cache
 def code_hash(notebook: Path) -> str:
-    """Of the code cells but the parameters', as syntax trees, and of the modules of trackerlib that they import."""
-    trees, modules = [], set()
+    """Of the code cells but the parameters', as syntax trees, and of the modules of trackerlib that they import, those
+    behind the package's lazy names (`tl.load_tracker`) too."""
+    trees, modules, names = [], set(), set()
     for cell in code_cells(notebook):
         if "parameters" in cell.tags:
             continue
@@ -238,6 +240,8 @@ def code_hash(notebook: Path) -> str:
         except SyntaxError as error:
             raise ValueError(f"{notebook}: a code cell is no Python: {error}") from None
         modules |= imported_modules(plain)
+        names |= {node.attr for node in ast.walk(ast.parse(plain)) if isinstance(node, ast.Attribute)}
+    modules |= {f"trackerlib.{home}" for name, home in _HOME.items() if name in names}
     return sha256(*trees, code_digest(modules))
 
 

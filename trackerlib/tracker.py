@@ -1,7 +1,7 @@
 """The contract between trackers and everything that runs them.
 
-A tracker is batch-first: one object tracks B targets ("lanes") in lock-step, so that a benchmark can fill a GPU. It sees
-frames and first boxes and gives back boxes; it never sees ground truth, a protocol or a file.
+A tracker is batch-first: one object tracks B targets ("lanes") in lock-step, so that a benchmark can fill a GPU. It
+sees frames and first boxes and gives back boxes; it never sees ground truth, a protocol or a file.
 """
 
 from __future__ import annotations
@@ -103,9 +103,10 @@ class Output:
 class Tracker(Protocol):
     """What the engine asks of a tracker.
 
-    `init` takes first frames and boxes `(B, 4)`; `track` takes the next ones. `track` never enters inference mode (joint
-    training needs gradients); the engine does. Optional attributes the engine reads: `device` (default cpu), `config` and
-    `weights_sha` (what determines the outcome, for the results' key), `keep_maps` (set to True when maps are wanted)."""
+    `init` takes first frames and boxes `(B, 4)`; `track` takes the next ones. `track` never enters inference mode
+    (joint training needs gradients); the engine does. Optional attributes that the engine reads: `device` (default
+    cpu), `dtype`, `config` and `weights_sha` (for the results' key), `seen` (names of the sequences in the training
+    data); it sets `keep_maps` where maps are wanted."""
 
     name: str
 

@@ -17,7 +17,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_siamfc(weights: str | Path, seed: int = 0) -> SiamFC:
-    """The network of a weights file or shipped name, at the file's own width; "random" is an untrained full-width one."""
+    """The network of a weights file or shipped name, at the file's own width; "random" is an untrained one."""
     if str(weights) == "random":
         return SiamFC().initialise(torch.Generator().manual_seed(seed)).eval()
     path = weights_file(weights)

@@ -67,7 +67,9 @@ def test_dot_round_trip_within_half_a_pixel():
         crop = context_crops(to_tensor(image), centre, torch.tensor([side]), out, torch.zeros(3))[0, 0]
         weight = crop / crop.sum()
         at = torch.arange(out) + 0.5
-        found = torch.stack([(weight.sum(0) * at).sum(), (weight.sum(1) * at).sum()]) * side / out + centre[0] - side / 2
+        found = (
+            torch.stack([(weight.sum(0) * at).sum(), (weight.sum(1) * at).sum()]) * side / out + centre[0] - side / 2
+        )
         assert (found - torch.tensor([x + 0.5, y + 0.5])).abs().max() < 0.5
 
 

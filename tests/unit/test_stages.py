@@ -182,6 +182,23 @@ def test_keys_follow_code_but_not_comments(books, monkeypatch, tmp_path):
     assert changed == {"p/2_b", "p/3_c"}
 
 
+def test_keys_follow_code_behind_the_packages_lazy_names(books, monkeypatch, tmp_path):
+    """`tl.load_tracker` imports its module on first use: no import statement in the notebook names it."""
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    monkeypatch.setattr(provenance, "_ROOT", package)
+    assert stages._HOME["load_tracker"] == "trackers"
+    notebook(books, "p/other", OUT + "\ninputs: dict = {}", "import trackerlib as tl\ntl.load_tracker('x')")
+    keys = []
+    for stamp, value in enumerate((1, 2), 1):
+        (package / "trackers.py").write_text(f"x = {value}\n")
+        os.utime(package / "trackers.py", (stamp, stamp))
+        stages.code_hash.cache_clear()
+        keys.append(dict(load_graph("smoke", [], books).keys))
+    assert {name for name in keys[0] if keys[0][name] != keys[1][name]} == {"p/other"}
+
+
 def test_a_comment_in_a_notebook_changes_no_key_and_code_does(books):
     key = load_graph("smoke", [], books).keys["p/other"]
     source = json.loads((books / "p/other.ipynb").read_text())["cells"][1]["source"]

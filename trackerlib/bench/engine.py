@@ -109,7 +109,7 @@ class Engine:
         self.done = self.total - len(waiting)
         with Decoder(len(self.lanes)) as self.decoder:
             while waiting or any(self.lanes):
-                for b, lane in enumerate(self.lanes):
+                for b in range(len(self.lanes)):
                     while waiting and self.lanes[b] is None:
                         self._start(b, waiting.pop())
                 if any(self.lanes):
@@ -146,7 +146,7 @@ class Engine:
         self._record(output, seconds, {b: b for b, lane in enumerate(self.lanes) if lane})
 
     def _crew(self) -> tuple[list[Lane], list[int]]:
-        """The busy lanes, and for each lane the place of its run among them; an idle lane looks at the first's frame."""
+        """The busy lanes, and for each lane the place of its run among them; an idle lane looks at the first's."""
         busy = [b for b, lane in enumerate(self.lanes) if lane]
         place = {b: i for i, b in enumerate(busy)}
         return [self.lanes[b] for b in busy], [place.get(b, 0) for b in range(len(self.lanes))]

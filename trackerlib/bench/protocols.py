@@ -14,7 +14,7 @@ from ..data.sequence import Dataset
 
 @dataclass(frozen=True)
 class Run:
-    """One trajectory: a sequence's frames `first .. last` (inclusive), started from `box` `(4,)`; `name` is its file."""
+    """One trajectory: a sequence's frames `first .. last`, both included, started from `box`; `name` is its file."""
 
     name: str
     sequence: str

@@ -23,8 +23,11 @@ from ..tracker import Frames
 
 FIGURES = {
     "siamfc_3s_fp32_vs_plain_loop": "frames per second of siamfc-3s in fp32 (batch norm folded, channels-last, one "
-    "sampling call a frame) over a plain loop (eager fp32, three padded cv2 crops, one sequence at a time)",
+    "sampling call a frame) over a plain loop (eager fp32 in torch's default layout, three padded cv2 crops, one "
+    "sequence at a time)",
     "siamfc_3s_bf16_vs_plain_loop": "the same in bfloat16 over the same plain loop in fp32",
+    "siamfc_3s_fp32_vs_strided_loop": "the same in fp32 over that loop when it forgets .contiguous() after permute, as "
+    "common code does: its convolutions then run channels-last by accident",
     "network_share_of_peak": "GFLOP/s of the folded fp32 network on 3 x 255 x 255 over the faster of torch.mm (2048) "
     "and a 256-to-256 3 x 3 channels-last convolution",
     "network_share_of_step": "time in the network over the time of a whole tracking step, fp32, one lane",
@@ -46,12 +49,15 @@ def bench(device: str = "cpu", frames: int = 24, rounds: int = 3) -> dict[str, f
     timed = _in_turns(
         {
             "plain": lambda: _plain_loop(net.to(device), videos[0], boxes[0], device),
+            "strided": lambda: _plain_loop(net.to(device), videos[0], boxes[0], device, torch.preserve_format),
             "fast": lambda: _track(fast, videos[:1], boxes[:1]),
             "half": lambda: _track(half, videos[:1], boxes[:1]),
             "lanes": lambda: _track(fast, videos, boxes),
             "network": lambda: [fast.net.embed(x) for _ in range(8)],
             "crops": lambda: [context_crops(image, centres, sides, SEARCH, centres.new_zeros(3)) for _ in range(20)],
-            "padded": lambda: [_padded_crop(videos[0][0], c, s) for _ in range(20) for c, s in zip(centres, sides)],
+            "padded": lambda: [
+                _padded_crop(videos[0][0], c, s) for _ in range(20) for c, s in zip(centres, sides, strict=True)
+            ],
         }
         | _peaks(device),
         rounds,
@@ -63,6 +69,7 @@ def bench(device: str = "cpu", frames: int = 24, rounds: int = 3) -> dict[str, f
     return {
         "siamfc_3s_fp32_vs_plain_loop": ratio("plain", "fast"),
         "siamfc_3s_bf16_vs_plain_loop": ratio("plain", "half"),
+        "siamfc_3s_fp32_vs_strided_loop": ratio("strided", "fast"),
         "network_share_of_peak": float(np.median(flops / timed["network"] / peak)),
         "network_share_of_step": ratio("network", "fast") * (frames - 1) / 8,
         "lanes_4_vs_1": 4 * ratio("fast", "lanes"),
@@ -116,11 +123,13 @@ def _track(tracker: SiamFCTracker, videos: list[list[np.ndarray]], boxes: list[T
             output.boxes.cpu()
 
 
-def _plain_loop(net: SiamFC, video: list[np.ndarray], box: Tensor, device: str) -> None:
+def _plain_loop(net, video: list[np.ndarray], box: Tensor, device: str, layout=torch.contiguous_format) -> None:
     """SiamFC-3s as it is commonly written: what the ratios above are measured against."""
     c = SIAMFC_3S
     centre, side = box[:2].cpu() + box[2:].cpu() / 2, float(context_side(box[2:].cpu()))
-    to_net = lambda crops: torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().to(device)  # noqa: E731
+    to_net = lambda crops: (  # noqa: E731
+        torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device, torch.float32, memory_format=layout)
+    )
     template = net.embed(to_net([_padded_crop(video[0], centre, side, EXEMPLAR)]))
     side *= SEARCH / EXEMPLAR
     hann = np.outer(np.hanning(272), np.hanning(272))

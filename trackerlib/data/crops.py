@@ -1,7 +1,8 @@
 """Context crops cut once and kept packed: what a Siamese network trains on (ILSVRC15-curation's save_crops.m).
 
-A store is a folder: `crops.npy` (N, 255, 255, 3) uint8, memory-mapped, and `index.csv`, a row a crop. Every crop is centred
-on its target at the scale where exemplar and context fill 127 pixels; outside the frame it is the frame's mean colour."""
+A store is a folder: `crops.npy` (N, 255, 255, 3) uint8, memory-mapped, and `index.csv`, a row a crop. Every crop is
+centred on its target at the scale where exemplar and context fill 127 pixels; what lies outside the frame is the
+frame's mean colour."""
 
 from __future__ import annotations
 

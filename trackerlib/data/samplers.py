@@ -15,7 +15,7 @@ from .crops import SIZE, CropStore
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Defaults are siamese-fc's (acquire_augment): stretch 5 %, shift 4 pixels, PCA lighting 0.1; the rest is ours, off."""
+    """Defaults are siamese-fc's (acquire_augment): stretch 5 %, shift 4 pixels, PCA lighting 0.1. The rest is ours."""
 
     stretch: float = 0.05  # each side times 1 + U(-1, 1) * stretch
     shift: int = 4  # pixels, each way
@@ -136,7 +136,7 @@ def _blurred(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     kernel = np.zeros((length, length), np.float32)
     half = (length - 1) / 2
     tip = np.array([np.cos(angle), np.sin(angle)]) * half
-    cv2.line(kernel, *(tuple(int(round(v)) for v in half + s * tip) for s in (-1, 1)), 1.0)
+    cv2.line(kernel, *(tuple(round(v) for v in half + s * tip) for s in (-1, 1)), 1.0)
     return cv2.filter2D(crop, -1, kernel / kernel.sum())
 
 
@@ -152,7 +152,7 @@ def _greyed(crop: np.ndarray) -> np.ndarray:
 
 
 def _soft_box(centre: np.ndarray, size: np.ndarray, feather: float, power: float) -> np.ndarray:
-    """A `(SIZE, SIZE, 1)` mask of a super-ellipse (power 2: ellipse, 6: nearly a box), soft over `feather` of its size."""
+    """A `(SIZE, SIZE, 1)` mask of a super-ellipse (power 2: ellipse, 6: nearly a box) with a soft edge."""
     at = np.arange(SIZE)
     dx, dy = (np.abs(at - c) / max(s / 2, 1) for c, s in zip(centre, size, strict=True))
     r = (dx[None] ** power + dy[:, None] ** power) ** (1 / power)

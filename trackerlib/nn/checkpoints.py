@@ -20,7 +20,16 @@ from ..resources import resource
 BN_EPS = 1e-6  # of the SiamFC family
 
 # huanglianghua/siamfc-pytorch before 2020 kept one flat Sequential; the numbers are its layers'.
-_FLAT = {0: "conv1.0", 1: "conv1.1", 4: "conv2.0", 5: "conv2.1", 8: "conv3.0", 9: "conv3.1", 11: "conv4.0", 12: "conv4.1"}
+_FLAT = {
+    0: "conv1.0",
+    1: "conv1.1",
+    4: "conv2.0",
+    5: "conv2.1",
+    8: "conv3.0",
+    9: "conv3.1",
+    11: "conv4.0",
+    12: "conv4.1",
+}
 SIAMFC_V1 = {f"feature.{i}.": f"backbone.{name}." for i, name in (_FLAT | {14: "conv5.0"}).items()}
 
 
@@ -29,7 +38,9 @@ def weights_file(name: str | Path) -> Path:
     shipped = {p.stem: p for p in resource("data", "weights").glob("*.safetensors")}
     path = shipped.get(str(name), Path(name))
     if not path.is_file():
-        raise FileNotFoundError(f"{name}: no such weights file, nor shipped weights of that name{near(str(name), shipped)}")
+        raise FileNotFoundError(
+            f"{name}: no such weights file, nor shipped weights of that name{near(str(name), shipped)}"
+        )
     return path
 
 
@@ -80,8 +91,8 @@ def _renamed(key: str) -> str:
 
 
 def read_matconvnet(path: str | Path) -> dict[str, Tensor]:
-    """siamese-fc's `.net.mat` (SPEC 7.1): `conv1f` (h, w, in, out), `conv1b`, `bn1m` gain, `bn1b` bias, `bn1x` (C, 2) mean
-    and standard deviation *including* epsilon, `adjust_f`, `adjust_b`. Both libraries cross-correlate: no flip."""
+    """siamese-fc's `.net.mat` (SPEC 7.1): `conv1f` (h, w, in, out), `conv1b`, `bn1m` gain, `bn1b`, `bn1x` (C, 2): mean
+    and standard deviation *with* epsilon, `adjust_f`, `adjust_b`. Both libraries cross-correlate: no flip."""
     try:
         from scipy.io import loadmat
     except ImportError:

@@ -169,7 +169,7 @@ class _Run:
         try:
             state = torch.load(path, map_location=self.device, weights_only=True)
         except Exception as error:
-            raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it to train from the start") from None
+            raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it to start anew") from None
         if state["config"] != self._identity():
             raise ValueError(f"{path}: made by another configuration; delete it or train into another folder")
         self.model.load_state_dict(state["model"])

@@ -21,9 +21,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from ..sequence import Dataset, Sequence
 from . import figures, scenes
 from .actors import coverage, cut, smear_kernel
-from .sequence import Dataset, Sequence
 from .sprites import TURNS
 from .staging import ATTRIBUTES, GROUNDED, VERSION, Plan, Recorder, Spec, stage
 
@@ -73,7 +73,7 @@ def rendered(
     split: `train` (200 unless `count` says otherwise; any index is valid, so thousands can be had), `val` (20), `test`
     (40) or `long` (6 of 600 frames, in which the target leaves the view among look-alikes: NaN boxes, `absent`).
     size: frame width and height. frames: length of each (60; long 600).
-    Raises ValueError for an unknown split, indices that a fixed split does not have, no frames, or frames under 32 px."""
+    Raises ValueError for an unknown split, indices that a fixed split does not have, or frames under 32 px."""
     if split not in COUNTS:
         raise ValueError(f"rendered has no split {split!r}; it has {', '.join(COUNTS)}")
     count = COUNTS[split] - start if count is None else count

@@ -1,0 +1,35 @@
+"""The bench: its arithmetic, and that every figure says what it is a ratio of. Timings decide nothing here."""
+
+import json
+
+import pytest
+
+from trackerlib.bench import speed
+from trackerlib.siamfc import SiamFC
+
+
+def test_network_arithmetic_is_the_published_one():
+    """5.44 GFLOP for a 255 x 255 search image: layer by layer 2 * weights * output cells."""
+    cells = [123, 57, 26, 24, 22]
+    weights = [11 * 11 * 3 * 96, 5 * 5 * 48 * 256, 9 * 256 * 384, 9 * 192 * 384, 9 * 192 * 256]
+    assert speed.network_flops(SiamFC(), 1) == sum(2 * w * c * c for w, c in zip(weights, cells, strict=True))
+    assert speed.network_flops(SiamFC(), 3) == 3 * speed.network_flops(SiamFC(), 1)
+
+
+def test_main_writes_ratios_beside_what_they_are_of(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(speed, "bench", lambda device: dict.fromkeys(speed.FIGURES, 1.5))
+    speed.main(tmp_path / "bench.json")
+    flat = json.loads((tmp_path / "bench.json").read_text())
+    for name, of in speed.FIGURES.items():
+        assert flat[name] == 1.5
+        assert flat[f"{name}__of"] == of
+    assert "plain loop" in capsys.readouterr().out
+
+
+def test_jobs_take_turns():
+    order = []
+    jobs = {name: lambda name=name: order.append(name) for name in "ab"}
+    seconds = speed._in_turns(jobs, rounds=2, device="cpu")
+    assert order == list("ababab")  # one warm-up round
+    assert {len(s) for s in seconds.values()} == {2}
+    assert min(s.min() for s in seconds.values()) == pytest.approx(0, abs=1)
