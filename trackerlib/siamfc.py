@@ -96,12 +96,10 @@ def folded(net: SiamFC, dtype: torch.dtype = torch.float32) -> SiamFC:
     return net
 
 
-def labels(
-    size: int, radius: float = 16, stride: int = STRIDE, device: torch.device | str = "cpu"
-) -> tuple[Tensor, Tensor]:
+def labels(size: int, radius: float = 16, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
     """`y[u] = +1 if 8 |u - c| <= radius else -1` and balanced weights, each `(size, size)`.
 
-    At radius 16 (and stride 8) these are 13 positives; positives and negatives weigh 1/2 each, whatever their number."""
+    At radius 16 these are 13 positives; positives and negatives weigh 1/2 each, whatever their number."""
     at = (torch.arange(size, device=device) - (size - 1) / 2) * STRIDE
     positive = (at[:, None] ** 2 + at**2).sqrt() <= radius
     weights = torch.where(positive, 0.5 / positive.sum(), 0.5 / (~positive).sum())
