@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -53,6 +54,14 @@ def code_digest(modules: Iterable[str]) -> str:
         seen[name], imports = _parse(path, name, path.stat().st_mtime_ns)
         todo += imports
     return sha256(*(f"{name}={seen[name]}" for name in sorted(seen)))
+
+
+def source_digest(module: str) -> str | None:
+    """Digest of a user's own module, which `code_digest` passes over; None for one of trackerlib or without a file."""
+    path = getattr(sys.modules.get(module), "__file__", None)
+    if path is None or module.split(".")[0] == "trackerlib" or not path.endswith(".py"):
+        return None
+    return sha256(ast.dump(_without_docstrings(ast.parse(Path(path).read_text(), path))))
 
 
 def imported_modules(source: str) -> set[str]:

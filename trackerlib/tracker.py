@@ -19,12 +19,6 @@ from .images import to_tensor
 T = TypeVar("T")
 
 
-class Memo(Protocol):
-    """Where `Frames.once` keeps what it computed; the engine puts a bounded cache here."""
-
-    def get(self, key: tuple, compute: Callable[[], Any]) -> Any: ...
-
-
 @dataclass
 class Frames:
     """One step's input: each distinct image once, and which lane looks at which.
@@ -37,8 +31,7 @@ class Frames:
     images: list[Tensor]
     lane: list[int]
     ids: list[tuple[str, int]]
-    memo: Memo | None = None
-    _local: dict = field(default_factory=dict, repr=False)
+    _made: dict = field(default_factory=dict, repr=False)
 
     def by_image(self) -> Iterator[tuple[Tensor, list[int]]]:
         """Each distinct image with the lanes that look at it."""
@@ -48,15 +41,13 @@ class Frames:
     def once(self, name: str, f: Callable[[Tensor], T]) -> list[T]:
         """`f(image)` for each lane, evaluated once per distinct image (a global feature, a detector).
 
-        `name` identifies f and the weights behind it: the engine's cache is keyed by (image id, name)."""
+        `name` identifies f and the weights behind it."""
         return [self._once(name, f, u) for u in self.lane]
 
     def _once(self, name: str, f: Callable[[Tensor], T], u: int) -> T:
-        key = (self.ids[u], name)
-        if key not in self._local:
-            compute = lambda: f(self.images[u])  # noqa: E731
-            self._local[key] = self.memo.get(key, compute) if self.memo else compute()
-        return self._local[key]
+        if (u, name) not in self._made:
+            self._made[u, name] = f(self.images[u])
+        return self._made[u, name]
 
 
 @dataclass

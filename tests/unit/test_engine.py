@@ -1,5 +1,7 @@
 """The lane engine: the equalities of the design, sharing, failures, restarts."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -205,6 +207,35 @@ def test_opencv_style():
     assert one.update(np.zeros((4, 4, 3), np.uint8)).tolist() == [1, 2, 3, 4]
 
 
+@dataclass
 class StillState(State):
-    def __init__(self, boxes):
-        self.boxes = boxes
+    boxes: torch.Tensor
+
+
+def test_a_tracker_without_maps_is_not_run_again_for_them(tmp_path):
+    class Still:
+        name = "still"
+
+        def init(self, frames, boxes):
+            return StillState(boxes)
+
+        def track(self, state, frames):
+            return state, Output(state.boxes, torch.ones(1))
+
+    done = []
+    for _ in range(2):
+        evaluate(Still(), dataset((4,)), results=tmp_path, keep_maps=True, on_done=lambda *a: done.append(a))
+    assert len(done) == 1
+
+
+def test_a_user_s_own_code_is_part_of_the_key(tmp_path, monkeypatch):
+    from trackerlib.bench.engine import manifest
+    from trackerlib.trackers import load_tracker
+
+    source = "class Mine:\n    name = 'mine'\n    def init(self, f, b): return b\n    def track(self, s, f): return s, {}\n"
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = []
+    for text in (source, "# a comment\n" + source, source.replace("return b", "return 2 * b")):
+        (tmp_path / "mine_tracker.py").write_text(text.format("None"))
+        keys.append(manifest(load_tracker("mine_tracker:Mine"), dataset((3,)), OPE(), 0)["key"])
+    assert keys[0] == keys[1] != keys[2]

@@ -20,7 +20,7 @@ import torch
 
 from ..data.sequence import Dataset, Sequence
 from ..images import to_tensor
-from ..provenance import canonical, code_digest, environment, sha256, write_json
+from ..provenance import canonical, code_digest, environment, sha256, source_digest, write_json
 from ..tracker import Frames, Output, State, Tracker
 from .protocols import Protocol, Run, protocol
 from .results import RunSet
@@ -49,7 +49,7 @@ def evaluate(
     store = RunSet.open(results, manifest(tracker, dataset, chosen, seed))
     todo = [r for r in runs if not store.has(r.name, len(r), maps=keep_maps)]
     tracker.keep_maps = keep_maps
-    torch.manual_seed(seed)
+    torch.manual_seed(seed)  # ours draw nothing while they track; a user's may
     engine = Engine(tracker, dataset, store, lanes, on_done)
     started = time.perf_counter()
     engine.run(todo, len(runs))
@@ -66,6 +66,7 @@ def manifest(tracker: Tracker, dataset: Dataset, chosen: Protocol, seed: int) ->
         "tracker": tracker.name,
         "class": f"{type(tracker).__module__}:{type(tracker).__qualname__}",
         "code": code_digest([type(tracker).__module__, __name__]),
+        "own code": source_digest(type(tracker).__module__),
         "config": vars(tracker.config) if hasattr(tracker, "config") else {},
         "weights": getattr(tracker, "weights_sha", None),
         "dtype": str(getattr(tracker, "dtype", "")),
@@ -192,7 +193,8 @@ class Engine:
     def _finish(self, b: int) -> None:
         lane, self.lanes[b] = self.lanes[b], None
         times = np.array([np.nan, *lane.times]) if len(self.lanes) == 1 else None
-        self.store.write(lane.run.name, np.stack(lane.boxes), times, {k: np.stack(v) for k, v in lane.maps.items()})
+        maps = {k: np.stack(v) for k, v in lane.maps.items()} if self.tracker.keep_maps else None
+        self.store.write(lane.run.name, np.stack(lane.boxes), times, maps)
         self._count(lane.run)
 
     def _fail(self, lane: Lane) -> None:

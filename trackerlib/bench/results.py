@@ -90,7 +90,8 @@ class RunSet:
         times: np.ndarray | None = None,
         maps: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Store a finished run: boxes `(T, 4)` 0-based, times `(T,)` in seconds (NaN: not measured), maps by name.
+        """Store a finished run: boxes `(T, 4)` 0-based, times `(T,)` in seconds (NaN: not measured), maps by name
+        (an empty mapping says that the tracker gives none).
 
         Equal values give equal bytes. A failure recorded for this run earlier is removed."""
         boxes = np.asarray(boxes, np.float64)
@@ -98,7 +99,7 @@ class RunSet:
             raise ValueError(f"{run}: boxes must be (T, 4), not {boxes.shape}")
         if times is not None and len(times) != len(boxes):
             raise ValueError(f"{run}: {len(times)} times for {len(boxes)} boxes")
-        if maps:
+        if maps is not None:
             buffer = io.BytesIO()
             np.savez_compressed(buffer, **maps)
             write_bytes(self._maps(run), buffer.getvalue())
