@@ -232,10 +232,10 @@ def test_a_user_s_own_code_is_part_of_the_key(tmp_path, monkeypatch):
     from trackerlib.bench.engine import manifest
     from trackerlib.trackers import load_tracker
 
-    source = "class Mine:\n    name = 'mine'\n    def init(self, f, b): return b\n    def track(self, s, f): return s, {}\n"
+    source = "class Mine:\n    name = 'mine'\n\n    def init(self, frames, boxes):\n        return boxes\n"
     monkeypatch.syspath_prepend(tmp_path)
     keys = []
-    for text in (source, "# a comment\n" + source, source.replace("return b", "return 2 * b")):
-        (tmp_path / "mine_tracker.py").write_text(text.format("None"))
+    for text in (source, "# a comment\n" + source, source.replace("return boxes", "return 2 * boxes")):
+        (tmp_path / "mine_tracker.py").write_text(text)
         keys.append(manifest(load_tracker("mine_tracker:Mine"), dataset((3,)), OPE(), 0)["key"])
     assert keys[0] == keys[1] != keys[2]
