@@ -342,7 +342,7 @@ def _last_line(log: Path) -> str:
     with open(log, "rb") as f:
         f.seek(max(0, log.stat().st_size - 2000))
         lines = f.read().decode(errors="replace").replace("\r", "\n").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")[:100]
+    return next((line.strip() for line in reversed(lines) if line.strip()), "").rstrip("-")[:100]
 
 
 def _execute(notebook: str, executed: str) -> None:
