@@ -150,7 +150,7 @@ def measured(results: Path) -> list[dict[str, Any]]:
     for key, record in collect(results).items():
         if ":" in key:
             name, data = key.split(":", 1)[1], record["dataset"]
-            label = data and (data if record["dataset_digest"] in benchmarks else f"{data} data: not comparable")
+            label = data and (data if record["dataset_digest"] in benchmarks else _incomparable(data))
             low, high = record["interval"] or (None, None)
             rows.append(
                 {
@@ -165,6 +165,11 @@ def measured(results: Path) -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _incomparable(data: str) -> str:
+    kind = "rendered" if data.startswith("rendered") else "unregistered"
+    return f"{kind} data: not comparable ({data})"
 
 
 def headline(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
