@@ -201,3 +201,11 @@ def test_response_lands_where_the_tracker_looked(row, column):
 def test_unusual_response_leaves_the_frame_as_it_is():
     frame = np.full((40, 40, 3), 77, np.uint8)
     assert (plots.response_over(frame, np.array([0, 0, 40, 40]), np.ones((17, 17))) == frame).all()
+
+
+def test_the_same_figure_is_the_same_bytes(tmp_path):
+    """Two identical runs of a stage must give identical manifests."""
+    log = [{"epoch": 1, "samples": 8, "lr": 0.1, "loss": 0.5}, {"epoch": 2, "samples": 16, "lr": 0.01, "loss": 0.4}]
+    one, two = (plots.learning_curve(log).save(tmp_path / f"{n}.pdf").read_bytes() for n in "ab")
+    assert one == two
+    assert b"CreationDate" not in one

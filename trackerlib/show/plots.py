@@ -61,7 +61,8 @@ class Plot(Figure):
 
     def _encoded(self, format: str, dpi: int) -> bytes:
         buffer = io.BytesIO()
-        self.savefig(buffer, format=format, dpi=dpi)
+        undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}  # the same figure gives the same bytes
+        self.savefig(buffer, format=format, dpi=dpi, metadata=undated.get(format))
         return buffer.getvalue()
 
 
