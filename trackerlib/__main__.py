@@ -227,7 +227,7 @@ def main() -> None:
     """Run the command line; a mistake becomes one line."""
     try:
         cli(prog_name="python -m trackerlib")
-    except (ValueError, KeyError, OSError, RuntimeError, NotImplementedError) as error:
+    except (ValueError, KeyError, OSError, RuntimeError, ImportError, FloatingPointError) as error:
         if os.environ.get("TRK_DEBUG") == "1":
             raise
         text = error.args[0] if isinstance(error, KeyError) and error.args else error

@@ -4,13 +4,15 @@
 (`trackerlib.notebook.Stage.record`) under the same ids. A verdict is never typed by hand:
 
     not run          no finished stage recorded it
-    not comparable   measured on data that is no registered benchmark (data/benchmarks.csv), above all on rendered
-                     sequences
+    not comparable   measured on data that is no registered benchmark (data/benchmarks.csv: digests of annotations),
+                     above all on rendered sequences; or with weights that were trained on some of the test sequences
     reproduced       the reported value lies in our 95 % interval; for an ordering "A > B", all of the interval of the
                      paired difference A - B is above zero
     contradicted     it does not; for an ordering, all of the interval is below zero
-    undecided        an ordering whose interval holds zero
+    undecided        an ordering whose interval holds zero; an interval that is not finite
     no number        the paper shows a curve or a rank, and prints no value to compare with
+
+Several stages may record one claim: each gets its row and its verdict.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import csv
 import html
 import io
 import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -29,6 +32,7 @@ from typing import Any
 from .config import near
 from .provenance import write_text
 from .resources import resource
+from .stages import stage_names
 
 KINDS = ("own", "rival", "ordering")
 VERDICTS = ("reproduced", "contradicted", "undecided", "not comparable", "not run", "no number")
@@ -78,26 +82,32 @@ def load_claims(path: Path | None = None) -> dict[str, Claim]:
 
 
 def load_benchmarks(path: Path | None = None) -> dict[str, str]:
-    """Digest of a registered benchmark's data to its name as claims.csv spells it."""
+    """`Dataset.annotation_digest` of a registered benchmark to its name as claims.csv spells it."""
     with open(path or resource("data", "benchmarks.csv"), newline="") as f:
         return {row["digest"]: row["dataset"] for row in csv.DictReader(f)}
 
 
-def collect(results: Path) -> dict[str, dict[str, Any]]:
-    """Every number that the finished stages under results/<profile> recorded, by name, each with its `stage`.
-
-    A name that is no claim may be used by many stages and is kept as `stage:name`."""
-    ids, found = load_claims(), {}
+def collect(results: Path) -> dict[str, list[dict[str, Any]]]:
+    """Every number that the finished stages under results/<profile> recorded: name to its records, each with its
+    `stage`."""
+    found: dict[str, list[dict[str, Any]]] = {}
     for stage, manifest in _manifests(results).items():
         for name, record in manifest["metrics"].items():
-            key = name if name in ids else f"{stage}:{name}"
-            if key in found:
-                raise ValueError(f"claim {name} is recorded by {found[key]['stage']} and by {stage}: keep one")
-            found[key] = {**record, "stage": stage}
+            found.setdefault(name, []).append({**record, "stage": stage})
     return found
 
 
+def left_out(results: Path) -> list[str]:
+    """Finished stages under results/<profile> that stages.yaml no longer has: nothing of theirs is reported."""
+    return sorted(set(_finished(results)) - stage_names())
+
+
 def _manifests(results: Path) -> dict[str, dict[str, Any]]:
+    known = stage_names()
+    return {stage: manifest for stage, manifest in _finished(results).items() if stage in known}
+
+
+def _finished(results: Path) -> dict[str, dict[str, Any]]:
     """The manifests of finished stages by stage (a run set of the benchmark keeps another file of that name)."""
     found = {}
     for path in sorted(results.rglob("manifest.json")):
@@ -113,58 +123,43 @@ def verdict(claim: Claim, record: Mapping[str, Any] | None, benchmarks: Mapping[
         return "no number"
     if record is None:
         return "not run"
-    if benchmarks.get(record["dataset_digest"]) != claim.dataset:
+    if benchmarks.get(record["dataset_digest"]) != claim.dataset or record.get("seen"):
         return "not comparable"
-    low, high = record["interval"]
+    low, high = record["interval"] or (math.nan, math.nan)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return "undecided"
     if claim.kind == "ordering":
         return "reproduced" if low > 0 else "contradicted" if high < 0 else "undecided"
     return "reproduced" if low <= claim.number <= high else "contradicted"
 
 
 def compare(results: Path) -> list[dict[str, Any]]:
-    """A row a claim: what the paper reports, what the stages under results/<profile> found, and the verdict."""
+    """What the paper reports, what a stage under results/<profile> found, and the verdict: a row for each record of a
+    claim, one with `ours` None for a claim that none recorded."""
     records, benchmarks = collect(results), load_benchmarks()
-    rows = []
-    for claim in load_claims().values():
-        record = records.get(claim.id)
-        low, high = (record or {}).get("interval") or (None, None)
-        rows.append(
-            {
-                **asdict(claim),
-                "ours": record and record["value"],
-                "low": low,
-                "high": high,
-                "n": record and record["n"],
-                "convention": record and record["convention"],
-                "our_data": record and record["dataset"],
-                "stage": record and record["stage"],
-                "verdict": verdict(claim, record, benchmarks),
-            }
-        )
-    return rows
+    return [
+        {**asdict(claim), **_ours(record or {}), "verdict": verdict(claim, record, benchmarks)}
+        for claim in load_claims().values()
+        for record in records.get(claim.id, [None])
+    ]
 
 
 def measured(results: Path) -> list[dict[str, Any]]:
-    """The recorded numbers that are no claims: stage, name, value, interval, n, convention and a label of the data."""
-    benchmarks, rows = load_benchmarks(), []
-    for key, record in collect(results).items():
-        if ":" in key:
-            name, data = key.split(":", 1)[1], record["dataset"]
+    """The recorded numbers that are no claims: name, value, interval, n, seen, convention, stage, a label of the data."""
+    ids, benchmarks, rows = load_claims(), load_benchmarks(), []
+    for name, records in collect(results).items():
+        for record in records if name not in ids else ():
+            data = record["dataset"]
             label = data and (data if record["dataset_digest"] in benchmarks else _incomparable(data))
-            low, high = record["interval"] or (None, None)
-            rows.append(
-                {
-                    "stage": record["stage"],
-                    "name": name,
-                    "value": record["value"],
-                    "low": low,
-                    "high": high,
-                    "n": record["n"],
-                    "convention": record["convention"],
-                    "data": label,
-                }
-            )
-    return rows
+            row = {"name": name, **_ours(record), "data": label}
+            rows.append({"value" if column == "ours" else column: value for column, value in row.items()})
+    return sorted(rows, key=lambda row: row["stage"])
+
+
+def _ours(record: Mapping[str, Any]) -> dict[str, Any]:
+    low, high = record.get("interval") or (None, None)
+    facts = {column: record.get(column) for column in ("n", "seen", "convention", "stage")}
+    return {"ours": record.get("value"), "low": low, "high": high, **facts, "our_data": record.get("dataset")}
 
 
 def _incomparable(data: str) -> str:
@@ -173,8 +168,15 @@ def _incomparable(data: str) -> str:
 
 
 def headline(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
-    """How many of the papers' own claims and orderings got each verdict; what prints no number is not counted."""
-    counted = Counter(row["verdict"] for row in rows if row["kind"] != "rival" and row["verdict"] != "no number")
+    """How many of the papers' own claims and orderings got each verdict; what prints no number is not counted.
+
+    A claim of several rows counts once: as the verdict of those that are comparable, `undecided` when these differ."""
+    found: dict[str, set[str]] = {}
+    for row in rows:
+        if row["kind"] != "rival" and row["verdict"] != "no number":
+            found.setdefault(row["id"], set()).add(row["verdict"])
+    compared = [verdicts - {"not comparable"} or verdicts for verdicts in found.values()]
+    counted = Counter(verdicts.pop() if len(verdicts) == 1 else "undecided" for verdicts in compared)
     return {v: counted[v] for v in VERDICTS if v != "no number"}
 
 
@@ -191,6 +193,8 @@ def write_report(results: Path) -> tuple[Path, Path]:
     writer.writeheader()
     writer.writerows(rows)
     page, sheet = results / "report.html", results / "report.csv"
+    for stage in left_out(results):
+        print(f"{results / stage}: left out, no stage of that name is in stages.yaml any more")
     write_text(sheet, table.getvalue())
     write_text(page, _page(results, rows))
     return page, sheet
@@ -208,17 +212,22 @@ def _page(results: Path, rows: list[dict[str, Any]]) -> str:
         f"<!doctype html><html lang=en><meta charset=utf-8><title>trackerlib: {profile}</title><style>{_STYLE}</style>",
         f"<h1>Reported beside measured, profile {html.escape(profile)}</h1>",
         f"<p>{sentence(rows)}.</p><p>Counted are the papers' own claims and orderings. A number from rendered "
-        "sequences is no benchmark number: it stands here as <i>not comparable</i>.</p>",
+        "sequences is no benchmark number, nor is one of weights that have seen test sequences (<i>seen</i>, of n): both "
+        "stand here as <i>not comparable</i>.</p>",
         "<h2>Measured by these stages</h2>",
-        _html_table(measured(results), ("stage", "name", "value", "low", "high", "n", "convention", "data")),
+        _html_table(measured(results), ("stage", "name", "value", "low", "high", "n", "seen", "convention", "data")),
+        f"<p>Left out, in stages.yaml no more: {html.escape(', '.join(left_out(results)) or 'none')}.</p>",
         "<h2>Claims</h2>",
     ]
-    columns = ("place", "dataset", "protocol", "tracker", "metric", "value", "provenance", "ours", "low", "high", "n")
+    reported = ("place", "dataset", "protocol", "tracker", "metric", "value", "provenance")
+    columns = (*reported, "ours", "low", "high", "n", "seen", "our_data", "stage", "verdict")
     for paper in dict.fromkeys(row["paper"] for row in rows):
         for title, kinds in (("own claims and orderings", ("own", "ordering")), ("rivals", ("rival",))):
             some = [row for row in rows if row["paper"] == paper and row["kind"] in kinds]
-            summary = f"{paper}: {len(some)} {title}" + (f" ({sentence(some)})" if "own" in kinds else "")
-            table = _html_table(some, (*columns, "our_data", "verdict"))
+            summary = f"{paper}: {len({row['id'] for row in some})} {title}" + (
+                f" ({sentence(some)})" if "own" in kinds else ""
+            )
+            table = _html_table(some, columns)
             parts.append(f"<details{' open' if 'own' in kinds else ''}><summary>{summary}</summary>{table}</details>")
     parts += ["<h2>Figures</h2>", *_figures(results)]
     return "\n".join(parts) + "\n"

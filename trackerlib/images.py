@@ -15,8 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_END_OF_JPEG, _END_OF_PNG = b"\xff\xd9", b"IEND"
-
 
 def read_image(path: str | Path) -> np.ndarray:
     """Decode one image file to RGB uint8 `(H, W, 3)`.
@@ -32,16 +30,20 @@ def read_image(path: str | Path) -> np.ndarray:
 
 def decode(data: bytes, name: str) -> np.ndarray:
     """Decode an encoded image to RGB uint8 `(H, W, 3)`; `name` is what an error calls it."""
-    tail = data[-4096:]
-    cut = (data.startswith(b"\xff\xd8") and _END_OF_JPEG not in tail) or (
-        data.startswith(b"\x89PNG") and _END_OF_PNG not in tail
-    )
-    if cut:
+    if _is_cut(data):
         raise ValueError(f"{name}: truncated image ({len(data)} bytes, no end marker); fetch or copy the file again")
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     if image is None:
         raise ValueError(f"{name}: not a decodable image ({len(data)} bytes)")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _is_cut(data: bytes) -> bool:
+    """Whether a JPEG or PNG lacks its end marker. Inside a JPEG's scan 0xFF is escaped, so the marker can only follow
+    the last scan: a camera's trailer behind it does no harm, a thumbnail's own marker before it does not count."""
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" not in data
+    return data.startswith(b"\xff\xd8") and data.find(b"\xff\xd9", max(data.rfind(b"\xff\xda"), 0)) < 0
 
 
 def to_tensor(image: np.ndarray, device: torch.device | str = "cpu") -> Tensor:

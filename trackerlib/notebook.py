@@ -33,7 +33,7 @@ class NamesData(Protocol):
 
     name: str
 
-    def digest(self) -> str: ...
+    def annotation_digest(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -72,32 +72,38 @@ class Stage:
         interval: tuple[float, float] | None = None,
         convention: str | None = None,
         dataset: NamesData | None = None,
+        seen: int = 0,
     ) -> None:
         """Keep a number in the stage's metrics.json, under a free name or under the id of a claim in data/claims.csv.
 
         n: how many sequences (or runs) it is the mean of; interval: its 95 % interval; convention: the metric's preset;
-        dataset: what it was measured on, kept as name and digest: the digest decides whether it may be compared.
-        A claim wants all four. For an ordering "A > B" the value is the paired difference A - B.
+        dataset: what it was measured on, kept as name and digest: the digest decides whether it may be compared;
+        seen: on how many of the n sequences the weights were trained: with any, it may not.
+        A claim wants the first four. For an ordering "A > B" the value is the paired difference A - B.
 
-        Raises ValueError for an unknown claim, a claim without its evidence, or a value that is no number."""
+        Raises ValueError for an unknown claim, and for a claim without its evidence or with a value or interval that is
+        not finite; under a free name such a number is kept as null."""
         value = float(value)
         evidence = {"n": n, "interval": interval, "convention": convention, "dataset": dataset}
         if _is_claim(name):
             absent = [k for k, v in evidence.items() if v is None]
-            if absent or not math.isfinite(value):
-                raise ValueError(f"claim {name} = {value}: a claim wants a finite value and {', '.join(evidence)}")
+            if absent or not all(map(math.isfinite, (value, *interval))):
+                wants = f"a finite value and interval, and {', '.join(evidence)}"
+                raise ValueError(f"claim {name} = {value}, interval {interval}: a claim wants {wants}")
+        finite = interval is not None and all(map(math.isfinite, interval))
         path = self.folder / METRICS
         records = json.loads(path.read_text()) if path.exists() else {}
         records[name] = {
-            "value": value,
+            "value": value if math.isfinite(value) else None,
             "n": n,
-            "interval": None if interval is None else [float(end) for end in interval],
+            "seen": seen,
+            "interval": [float(end) for end in interval] if finite else None,
             "convention": convention,
             "dataset": None if dataset is None else dataset.name,
-            "dataset_digest": None if dataset is None else dataset.digest(),
+            "dataset_digest": None if dataset is None else dataset.annotation_digest(),
         }
         write_json(path, records)
-        spread = "" if interval is None else f"  [{interval[0]:.4g}, {interval[1]:.4g}]"
+        spread = f"  [{interval[0]:.4g}, {interval[1]:.4g}]" if finite else ""
         print(f"{name} = {value:.4g}{spread}")
 
 

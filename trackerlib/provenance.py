@@ -9,14 +9,22 @@ import ast
 import functools
 import hashlib
 import importlib.metadata
+import importlib.util
+import inspect
 import json
+import linecache
 import os
 import platform
+import secrets
 import sys
+import sysconfig
 import tempfile
+import types
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from . import _HOME
 
 _ROOT = Path(__file__).resolve().parent
 
@@ -44,70 +52,156 @@ def code_digest(modules: Iterable[str]) -> str:
     """Digest of these modules of trackerlib and of all they import from it, transitively.
 
     modules: dotted names (`trackerlib.siamfc`); other packages are passed over: their versions are recorded."""
-    seen: dict[str, str] = {}
-    todo = [m for m in modules if m.split(".")[0] == "trackerlib"]
-    while todo:
-        name = todo.pop()
-        path = _source(name)
-        if path is None or name in seen:
-            continue
-        seen[name], imports = _parse(path, name, path.stat().st_mtime_ns)
-        todo += imports
-    return sha256(*(f"{name}={seen[name]}" for name in sorted(seen)))
+    return sha256(*_trees(name for name in modules if _is_ours(name)))
 
 
-def source_digest(module: str) -> str | None:
-    """Digest of a user's own module, which `code_digest` passes over; None for one of trackerlib or without a file."""
-    path = getattr(sys.modules.get(module), "__file__", None)
-    if path is None or module.split(".")[0] == "trackerlib" or not path.endswith(".py"):
-        return None
-    return sha256(ast.dump(_without_docstrings(ast.parse(Path(path).read_text(), path))))
+def class_digest(cls: type) -> str:
+    """Digest of the code that a class and its bases run.
+
+    A class of trackerlib: its modules' `code_digest`. A user's own: the syntax trees of its file, of every local module
+    (neither the standard library nor an installed package) that this imports, and of the modules of trackerlib that
+    they import. A class typed into a notebook: its cell, the cells whose functions it names, and the plain values they
+    take from other cells. Where no source can be found, a random text: a result whose code is unknown is never reused.
+    """
+    modules: set[str] = set()
+    parts: list[str] = []
+    for base in cls.__mro__:
+        if _is_ours(base.__module__) or _source(base.__module__):
+            modules.add(base.__module__)
+        elif base.__module__ == "__main__":
+            found = _cells(base)
+            parts += found[0] or [secrets.token_hex()]
+            modules |= found[1]
+        elif base is cls:
+            parts.append(secrets.token_hex())
+    return sha256(*parts, *_trees(modules))
 
 
 def imported_modules(source: str) -> set[str]:
-    """The modules of trackerlib that a piece of code (a notebook's cells) imports."""
-    return set(_imports(ast.parse(source), "", False))
+    """The modules of trackerlib that a piece of code (a notebook's cells) imports, the lazy names' homes too."""
+    return {name for name in _imports(ast.parse(source), "") if _is_ours(name)}
+
+
+def syntax(node: Any) -> str:
+    """A syntax tree as text, without docstrings, positions and empty fields (newer Pythons know more of those)."""
+    if isinstance(node, list):
+        return f"[{','.join(map(syntax, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = dict(ast.iter_fields(node))
+    documented = isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef)
+    if documented and ast.get_docstring(node, clean=False) is not None:
+        fields["body"] = node.body[1:]
+    filled = (f"{name}={syntax(value)}" for name, value in fields.items() if value not in (None, []))
+    return f"{type(node).__name__}({','.join(filled)})"
+
+
+def _trees(modules: Iterable[str]) -> list[str]:
+    """`name=digest` of these modules and of all that they import, sorted; only a user's module leads to others."""
+    seen: dict[str, str] = {}
+    todo = list(modules)
+    while todo:
+        name = todo.pop()
+        path = None if name in seen else _source(name)
+        if path is not None:
+            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            seen[name], imports = _parse(path, package, path.stat().st_mtime_ns)
+            todo += [i for i in imports if _is_ours(i) or not _is_ours(name)]
+    return [f"{name}={seen[name]}" for name in sorted(seen)]
 
 
 @functools.lru_cache(maxsize=512)
-def _parse(path: Path, name: str, mtime: int) -> tuple[str, tuple[str, ...]]:
+def _parse(path: Path, package: str, mtime: int) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(path.read_text(), str(path))
-    imports = _imports(tree, name, path.name == "__init__.py")
-    return sha256(ast.dump(_without_docstrings(tree))), tuple(sorted(imports))
+    return sha256(syntax(tree)), tuple(sorted(set(_imports(tree, package))))
 
 
-def _without_docstrings(tree: ast.AST) -> ast.AST:
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef) and ast.get_docstring(
-            node, clean=False
-        ):
-            node.body = body[1:]
-    return tree
+def _imports(tree: ast.AST, package: str) -> Iterable[str]:
+    """Dotted names that a tree imports: modules, and what may be one (`from a import b`: `a` and `a.b`).
 
-
-def _imports(tree: ast.AST, name: str, is_package: bool) -> Iterable[str]:
+    A lazy name of trackerlib counts as the module it comes from. Code outside trackerlib may say `tl.load_tracker`:
+    every attribute of that spelling counts, whatever it belongs to."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (a.name for a in node.names if a.name.split(".")[0] == "trackerlib")
+            yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                package = name.split(".") if is_package else name.split(".")[:-1]
-                package = package[: len(package) - node.level + 1]
-                base = ".".join([*package, *([node.module] if node.module else [])])
-            if base.split(".")[0] == "trackerlib":
-                yield base
-                yield from (f"{base}.{a.name}" for a in node.names)
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield base
+            names = [a.name for a in node.names]
+            yield from (f"{base}.{name}" for name in names)
+            if base == "trackerlib":
+                yield from (f"trackerlib.{home}" for lazy, home in _HOME.items() if lazy in names or "*" in names)
+        elif isinstance(node, ast.Attribute) and node.attr in _HOME and not _is_ours(package):
+            yield f"trackerlib.{_HOME[node.attr]}"
+
+
+def _is_ours(name: str) -> bool:
+    return name.split(".")[0] == "trackerlib"
 
 
 def _source(name: str) -> Path | None:
-    """File of a module of trackerlib; None for what is no module (an imported function)."""
-    path = _ROOT.joinpath(*name.split(".")[1:])
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file() and path != _ROOT:
-            return candidate
-    return _ROOT / "__init__.py" if path == _ROOT else None
+    """File of a module of trackerlib or of a user's own; None for an installed one and for what is no module."""
+    top, *rest = name.split(".")
+    home = _ROOT if top == "trackerlib" else _local(top)
+    if home is None or home.suffix == ".py":
+        return None if rest else home
+    path = home.joinpath(*rest)
+    candidates = [path / "__init__.py", *([path.with_suffix(".py")] if rest else [])]
+    return next((c for c in candidates if c.is_file()), None)
+
+
+def _local(top: str) -> Path | None:
+    """File or package folder of a top-level module that is neither installed nor of the standard library."""
+    try:
+        spec = sys.modules.get(top) or importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    file = getattr(spec, "__file__", None) or getattr(spec, "origin", None)
+    folders = getattr(spec, "__path__", None) or getattr(spec, "submodule_search_locations", None)
+    if not (file or folders):
+        return None
+    path = Path(list(folders)[0] if folders else file).resolve()
+    installed = {"site-packages", "dist-packages"} & set(path.parts)
+    if installed or path.is_relative_to(Path(sysconfig.get_path("stdlib")).resolve()):
+        return None
+    return path if folders or path.suffix == ".py" else None
+
+
+def _cells(cls: type) -> tuple[list[str], set[str]]:
+    """What a class typed into a notebook runs: the trees of its cells (none: no source) with plain values, and modules.
+
+    IPython keeps a cell's source in `linecache`, under the file name that the functions of the cell carry."""
+    sources: dict[str, str] = {}
+    values: dict[str, str] = {}
+    modules: set[str] = set()
+    scope, todo = vars(sys.modules[cls.__module__]), [cls]
+    while todo:
+        for file in _files(todo.pop()) - set(sources):
+            source = "".join(linecache.getlines(file))
+            if not source:
+                continue
+            tree = ast.parse(source)
+            sources[file] = syntax(tree)
+            modules |= set(_imports(tree, ""))
+            for name in sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & set(scope)):
+                value = scope[name]
+                if isinstance(value, bool | int | float | str | tuple | list | dict | None):
+                    values[name] = f"{name}={value!r}"
+                elif isinstance(value, types.ModuleType):
+                    modules.add(value.__name__)
+                elif getattr(value, "__module__", None) == cls.__module__:
+                    todo.append(value)
+                else:
+                    modules.add(getattr(value, "__module__", None) or "")
+    return [*sorted(sources.values()), *(values[v] for v in sorted(values))] if sources else [], modules
+
+
+def _files(thing: Any) -> set[str]:
+    """File names that the code of a function, or of a class's methods, carries."""
+    members = vars(thing).values() if isinstance(thing, type) else [thing]
+    plain = (getattr(m, "fget", None) or getattr(m, "__func__", m) for m in members)
+    return {f.__code__.co_filename for f in map(inspect.unwrap, plain) if hasattr(f, "__code__")}
 
 
 def environment() -> dict[str, Any]:

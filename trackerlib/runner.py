@@ -27,7 +27,7 @@ from typing import IO, Any
 from . import provenance
 from .notebook import METRICS, read_records
 from .parameters import declared
-from .stages import MANIFEST, Graph, Stage, code_hash, data_digests
+from .stages import MANIFEST, SMOKE, Graph, Stage, code_hash, data_digests
 
 EXECUTED, LOG, PARAMETERS, TIMES = "executed.ipynb", "log.txt", "params.json", "times.json"
 _KILLED = 138  # papermill's return code when the kernel died
@@ -76,12 +76,12 @@ def run(graph: Graph, targets: Iterable[str], results: Path, jobs: int = 1, forc
     with _locked(folder) as lock, _stoppable():
         fresh = [name for name in wanted if graph.state(name, folder) == "fresh" and not (force and name in chosen)]
         pending = [name for name in wanted if name not in fresh]
-        return _Scheduler(graph, folder, lock, jobs, force).work(pending, fresh)
+        return _Scheduler(graph, folder, lock, jobs, set(chosen) if force else set()).work(pending, fresh)
 
 
 class _Scheduler:
-    def __init__(self, graph: Graph, folder: Path, lock: int, jobs: int, force: bool):
-        self.graph, self.folder, self.lock, self.jobs, self.force = graph, folder, lock, max(jobs, 1), force
+    def __init__(self, graph: Graph, folder: Path, lock: int, jobs: int, restart: set[str]):
+        self.graph, self.folder, self.lock, self.jobs, self.restart = graph, folder, lock, max(jobs, 1), restart
         self.running: dict[str, _Job] = {}
         self.outcome = Outcome([], [], {}, {})
 
@@ -111,12 +111,17 @@ class _Scheduler:
                 self.view.say(f"blocked {name}: {cause} failed")
             elif len(self.running) < self.jobs and not any(n in waiting or n in self.running for n in needs):
                 waiting.remove(name)
-                self.running[name] = self._launch(self.graph.stages[name])
                 self.view.started(name)
+                try:
+                    self.running[name] = self._launch(self.graph.stages[name])
+                except (ValueError, OSError) as error:
+                    self._fail(name, str(error))
+                    bad[name] = str(error)
 
     def _launch(self, stage: Stage, attempt: int = 1) -> _Job:
         folder, key = self.folder / stage.name, self.graph.keys[stage.name]
-        _prepare(folder, key, restart=self.force and attempt == 1)
+        if kept := _prepare(folder, key, restart=stage.name in self.restart and attempt == 1):
+            self.view.say(f"{stage.name}: what it held was made otherwise and took long; kept in {kept}")
         injected: dict[str, Any] = {**stage.parameters, "out_dir": str(folder)}
         if "inputs" in declared(stage.notebook):
             injected["inputs"] = {need: str(self.folder / need) for need in stage.needs}
@@ -151,13 +156,18 @@ class _Scheduler:
                 self.running[name] = self._launch(job.stage, attempt=2)
                 return
         del self.running[name]
+        if not reason and code_hash(job.stage.notebook) != job.stage.code:  # its key names code that may not have run
+            reason = "the notebook's code or trackerlib's was edited while this ran: run it again"
         if reason:
-            self.outcome.failed[name] = reason
-            self.view.failed(name, reason, self.folder / name / LOG)
+            self._fail(name, reason)
         else:
             self._finish(job)
             self.outcome.done.append(name)
             self.view.done(name, job.seconds)
+
+    def _fail(self, name: str, reason: str) -> None:
+        self.outcome.failed[name] = reason
+        self.view.failed(name, reason, self.folder / name / LOG)
 
     def _finish(self, job: _Job) -> None:
         stage, folder = job.stage, self.folder / job.stage.name
@@ -170,7 +180,7 @@ class _Scheduler:
             "key": self.graph.keys[stage.name],
             "parameters": dict(stage.parameters),
             "needs": {need: self.graph.keys[need] for need in stage.needs},
-            "code": code_hash(stage.notebook),
+            "code": stage.code,
             "data": data_digests(stage),
             "metrics": read_records(folder),
             "outputs": _products(folder),
@@ -179,18 +189,35 @@ class _Scheduler:
         provenance.write_json(folder / MANIFEST, manifest)
 
 
-def _prepare(folder: Path, key: str, restart: bool) -> None:
-    """An empty folder, or what a killed run of the same key left (its checkpoints), without manifest and metrics."""
+def _prepare(folder: Path, key: str, restart: bool) -> Path | None:
+    """An empty folder, or what a killed run of the same key left (its checkpoints), without manifest and metrics.
+
+    Returns where a superseded folder went that took long to make: `<stage>.superseded`, one generation. A folder goes
+    by a rename first: a runner killed while it deletes leaves no half of one under the stage's name."""
+    gone, kept = folder.with_name(f".{folder.name}.old"), None
+    shutil.rmtree(gone, ignore_errors=True)
     if folder.is_dir() and any(folder.iterdir()):
         begun = folder / PARAMETERS
         if not begun.is_file():
             raise ValueError(f"{folder}: holds files but no {PARAMETERS}, so no stage made it; move it away")
         if restart or json.loads(begun.read_text())["key"] != key:
-            (folder / MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(folder)
+            if _took_long(folder):
+                kept = folder.with_name(f"{folder.name}.superseded")
+                if kept.exists():
+                    kept.rename(gone)
+            folder.rename(kept or gone)
+            shutil.rmtree(gone, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     for name in (MANIFEST, METRICS, EXECUTED, LOG, TIMES):
         (folder / name).unlink(missing_ok=True)
+    return kept
+
+
+def _took_long(folder: Path) -> bool:
+    """Holds a training's checkpoint, or was finished in another profile than smoke."""
+    manifest = folder / MANIFEST
+    trained = next(folder.rglob("fit/checkpoint.pt"), None) is not None
+    return trained or (manifest.is_file() and json.loads(manifest.read_text())["profile"] != SMOKE)
 
 
 def _failure(folder: Path, code: int) -> str:
@@ -322,7 +349,7 @@ class _View:
         self.say(f"done    {name} in {seconds:.0f} s")
 
     def failed(self, name: str, reason: str, log: Path) -> None:
-        self.say(f"FAILED  {name}: {reason}\n        log: {log}")
+        self.say(f"FAILED  {name}: {reason}" + (f"\n        log: {log}" if log.is_file() else ""))
 
     def tick(self, running: dict[str, _Job]) -> None:
         now = time.monotonic()

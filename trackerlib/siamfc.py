@@ -25,7 +25,6 @@ from .nn.correlation import correlate_scales
 from .tracker import Frames, Output, State
 
 EXEMPLAR, SEARCH, STRIDE = 127, 255, 8  # Table I
-TRAIN_SEARCH = 239  # S3: 255 less the margin that random translation needs, a 15 x 15 score map
 
 
 def _layer(
@@ -135,7 +134,8 @@ class SiamFCConfig:
 
 SIAMFC_3S = SiamFCConfig()
 SIAMFC_5S = SiamFCConfig(scales=5, step=1.0255, penalty=0.962, scale_lr=0.34, window=0.168)
-SIAMFC_5S_PAPER = SiamFCConfig(scales=5, step=1.025, penalty=0.962, scale_lr=0.35, window=0.168)  # S1
+SIAMFC_5S_PAPER = SiamFCConfig(scales=5, step=1.025, penalty=0.962, scale_lr=0.35, window=0.168)  # S1, as printed
+SIAMFC_3S_PYTORCH = SiamFCConfig(displacement="pytorch")  # S2
 
 
 @dataclass
@@ -193,7 +193,7 @@ class SiamFCTracker:
 
     def respond(self, template: Tensor, x: Tensor) -> Tensor:
         """Score maps `(B, S, 17, 17)` of templates `(B, C, 6, 6)` and features `(B * S, C, 22, 22)`."""
-        return self.net.scale * correlate_scales(template, x).float() + self.net.bias
+        return self.net.scale * correlate_scales(template.float(), x.float()) + self.net.bias
 
     def locate(self, state: SiamFCState, response: Tensor) -> tuple[SiamFCState, Output]:
         """Scale, place and size from the response `(B, S, 17, 17)`."""

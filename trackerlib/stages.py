@@ -24,16 +24,15 @@ import graphlib
 import itertools
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from . import _HOME
 from .config import near
 from .parameters import code_cells, declared, from_text, resolved
-from .provenance import canonical, code_digest, file_sha256, imported_modules, sha256
+from .provenance import canonical, code_digest, file_sha256, imported_modules, sha256, syntax
 from .resources import resource
 
 SMOKE = "smoke"
@@ -46,6 +45,7 @@ _TIMEOUT = 7 * 24 * 3600
 class Stage:
     name: str
     notebook: Path
+    code: str  # `code_hash` when the graph was read
     parameters: Mapping[str, Any]
     needs: tuple[str, ...] = ()
     data: Mapping[str, str] = field(default_factory=dict)
@@ -119,12 +119,18 @@ def load_graph(profile: str = SMOKE, settings: Iterable[str] = (), notebooks: Pa
         ]
     stages = {s.name: s for group in expanded.values() for s in group}
     linked = {
-        stage.name: Stage(**{**vars(stage), "needs": tuple(n.name for need in stage.needs for n in expanded[need])})
+        stage.name: replace(stage, needs=tuple(n.name for need in stage.needs for n in expanded[need]))
         for stage in stages.values()
     }
     ordered = {name: linked[name] for name in _order(linked)}
     missing = {name: absences for name, stage in ordered.items() if (absences := _missing(stage))}
     return Graph(profile, ordered, _keys(ordered, missing), missing)
+
+
+def stage_names(notebooks: Path | None = None) -> set[str]:
+    """Every stage of stages.yaml, without reading a notebook."""
+    entries = _entries((notebooks or resource("notebooks")) / "stages.yaml")
+    return {stage for name, entry in entries.items() for stage, _ in _points(name, entry.get("for", {}))}
 
 
 def _entries(path: Path) -> dict[str, dict]:
@@ -202,7 +208,9 @@ def _stage(name: str, notebook: Path, entry: Mapping, values: Mapping[str, Any])
         raise ValueError(
             f"{notebook}: the parameters cell lacks `inputs: dict = {{}}` (folders of the stages it needs)"
         )
-    return Stage(name, notebook, parameters, needs, data, files, float(entry.get("timeout", _TIMEOUT)))
+    return Stage(
+        name, notebook, code_hash(notebook), parameters, needs, data, files, float(entry.get("timeout", _TIMEOUT))
+    )
 
 
 def _order(stages: Mapping[str, Stage]) -> list[str]:
@@ -217,7 +225,7 @@ def _keys(ordered: Mapping[str, Stage], missing: Mapping[str, list[str]]) -> dic
     keys: dict[str, str] = {}
     for name, stage in ordered.items():
         keys[name] = sha256(
-            code_hash(stage.notebook),
+            stage.code,
             canonical(dict(stage.parameters)),
             *(keys[need] for need in stage.needs),
             "" if name in missing else canonical(data_digests(stage)),
@@ -225,24 +233,16 @@ def _keys(ordered: Mapping[str, Stage], missing: Mapping[str, list[str]]) -> dic
     return keys
 
 
-@functools.cache
 def code_hash(notebook: Path) -> str:
-    """Of the code cells but the parameters', as syntax trees, and of the modules of trackerlib that they import, those
-    behind the package's lazy names (`tl.load_tracker`) too."""
-    trees, modules, names = [], set(), set()
-    for cell in code_cells(notebook):
-        if "parameters" in cell.tags:
-            continue
-        magics = [line for line in cell.source.splitlines() if line.lstrip().startswith(("%", "!"))]
-        plain = "\n".join(line for line in cell.source.splitlines() if line not in magics)
-        try:
-            trees.append(canonical([ast.dump(ast.parse(plain)), magics]))
-        except SyntaxError as error:
-            raise ValueError(f"{notebook}: a code cell is no Python: {error}") from None
-        modules |= imported_modules(plain)
-        names |= {node.attr for node in ast.walk(ast.parse(plain)) if isinstance(node, ast.Attribute)}
-    modules |= {f"trackerlib.{home}" for name, home in _HOME.items() if name in names}
-    return sha256(*trees, code_digest(modules))
+    """Of the code cells but the parameters', as one syntax tree, and of the modules of trackerlib that they import."""
+    lines = [line for c in code_cells(notebook) if "parameters" not in c.tags for line in c.source.splitlines()]
+    magics = [line for line in lines if line.lstrip().startswith(("%", "!"))]
+    plain = "\n".join(line for line in lines if line not in magics)
+    try:
+        tree = ast.parse(plain)
+    except SyntaxError as error:
+        raise ValueError(f"{notebook}: a code cell is no Python: {error}") from None
+    return sha256(syntax(tree), canonical(magics), code_digest(imported_modules(plain)))
 
 
 def data_digests(stage: Stage) -> dict[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import count
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
@@ -97,13 +98,17 @@ class Tracker(Protocol):
     `init` takes first frames and boxes `(B, 4)`; `track` takes the next ones. `track` never enters inference mode
     (joint training needs gradients); the engine does. Optional attributes that the engine reads: `device` (default
     cpu), `dtype`, `config` and `weights_sha` (for the results' key), `seen` (names of the sequences in the training
-    data); it sets `keep_maps` where maps are wanted."""
+    data); it sets `keep_maps` where maps are wanted. `track` must leave the state it was given as it was: a step that
+    raises is tried again from it."""
 
     name: str
 
     def init(self, frames: Frames, boxes: Tensor) -> State: ...
 
     def track(self, state: State, frames: Frames) -> tuple[State, Output]: ...
+
+
+_VIDEOS = count()  # ids of videos that have no name: a cache must not take one for another
 
 
 class OneTarget:
@@ -116,12 +121,12 @@ class OneTarget:
 
     def __init__(self, tracker: Tracker):
         self.tracker, self.state, self.last = tracker, None, None
-        self.frame = 0
+        self.frame = self.video = 0
 
     @torch.inference_mode()
     def init(self, image: np.ndarray, box: Sequence[float]) -> None:
         """image `(H, W, 3)` RGB uint8; box `x, y, w, h`, 0-based."""
-        self.frame = 0
+        self.frame, self.video = 0, next(_VIDEOS)
         box = torch.as_tensor(np.asarray(box, np.float64), dtype=torch.float32)[None]
         self.state = self.tracker.init(self._frames(image), box.to(self._device))
 
@@ -139,7 +144,7 @@ class OneTarget:
         return getattr(self.tracker, "device", "cpu")
 
     def _frames(self, image: np.ndarray) -> Frames:
-        return Frames([to_tensor(image, self._device)], [0], [("", self.frame)])
+        return Frames([to_tensor(image, self._device)], [0], [(f"live {self.video}", self.frame)])
 
 
 def track_sequence(tracker: Tracker, sequence) -> np.ndarray:

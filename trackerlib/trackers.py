@@ -10,7 +10,16 @@ import torch
 
 from .config import configured, near
 from .nn.checkpoints import load_into, provenance, read_tensors, weights_digest, weights_file
-from .siamfc import SIAMFC_3S, SIAMFC_5S, SiamFC, SiamFCConfig, SiamFCTracker
+from .provenance import canonical, file_sha256, sha256
+from .siamfc import (
+    SIAMFC_3S,
+    SIAMFC_3S_PYTORCH,
+    SIAMFC_5S,
+    SIAMFC_5S_PAPER,
+    SiamFC,
+    SiamFCConfig,
+    SiamFCTracker,
+)
 from .tracker import Tracker
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -42,7 +51,12 @@ def _siamfc(name: str, config: SiamFCConfig):
     return build
 
 
-TRACKERS = {"siamfc": _siamfc("siamfc", SIAMFC_5S), "siamfc-3s": _siamfc("siamfc-3s", SIAMFC_3S)}
+TRACKERS = {
+    "siamfc": _siamfc("siamfc", SIAMFC_5S),
+    "siamfc-paper": _siamfc("siamfc-paper", SIAMFC_5S_PAPER),
+    "siamfc-3s": _siamfc("siamfc-3s", SIAMFC_3S),
+    "siamfc-3s-pytorch": _siamfc("siamfc-3s-pytorch", SIAMFC_3S_PYTORCH),
+}
 
 
 def load_tracker(
@@ -55,25 +69,43 @@ def load_tracker(
 ) -> Tracker:
     """A tracker ready to run.
 
-    name:    one of `TRACKERS`, or `module:Class` for your own: the class is called with `weights` if it is given
+    name:    one of `TRACKERS`, or `module:Class` for your own: the class is called with those of the arguments below
+             that you give and it takes
     weights: a file, the name of shipped weights, or "random"; default the tracker's own
-    dtype:   "float32", or "bfloat16" where the processor has it (about twice as fast on a CPU; see `bench`)
+    dtype:   "float32", or "bfloat16" where the processor has it (faster; `bench` says how much)
     config:  fields of the tracker's configuration, checked by name and type
-    """
+
+    Raises ValueError for an unknown name, a device that is not there, or a class that is no tracker."""
     if dtype not in DTYPES:
         raise ValueError(f"dtype is one of {', '.join(DTYPES)}, not {dtype!r}")
+    _check_device(device)
     if name in TRACKERS:
         return TRACKERS[name](weights, device, DTYPES[dtype], seed, config)
     if ":" not in name:
         raise ValueError(f"no tracker is called {name!r}{near(name, TRACKERS)} (your own: module:Class)")
-    return _own(name)(**({"weights": weights} if weights else {}), **config)
+    given = {"weights": (weights, None), "device": (device, "cpu"), "dtype": (dtype, "float32"), "seed": (seed, 0)}
+    return _own(name, {k: v for k, (v, default) in given.items() if v != default} | config)
 
 
-def _own(name: str):
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {device!r} cannot be used here ({str(error).splitlines()[0]})") from None
+
+
+def _own(name: str, arguments: dict) -> Tracker:
+    """A user's tracker. Weights given as a file and all other arguments become part of its results' key."""
     module, _, attribute = name.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")  # a module in the folder where the command runs
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"{name}: {error}; write module:Class of an importable module") from None
+        tracker = getattr(importlib.import_module(module), attribute)(**arguments)
+    except (ImportError, AttributeError, SyntaxError, TypeError) as error:
+        raise ValueError(f"{name}: {error}; write module:Class of a class that takes the arguments given") from None
+    if not isinstance(tracker, Tracker):
+        raise ValueError(f"{name}: not a tracker: it wants a name, init and track (see trackerlib.tracker)")
+    facts = {k: file_sha256(v) if Path(str(v)).is_file() else v for k, v in arguments.items()}
+    if facts and not hasattr(tracker, "weights_sha"):
+        tracker.weights_sha = sha256(canonical(facts))
+    return tracker

@@ -1,13 +1,13 @@
 """The lane engine: the equalities of the design, sharing, failures, restarts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
 from trackerlib.bench.engine import evaluate
-from trackerlib.bench.protocols import OPE, protocol
+from trackerlib.bench.protocols import OPE, PROTOCOLS, protocol
 from trackerlib.data.sequence import Dataset, Sequence
 from trackerlib.siamfc import SiamFC, SiamFCTracker
 from trackerlib.tracker import Frames, OneTarget, Output, State, track_sequence
@@ -88,6 +88,31 @@ def test_lanes_agree(tracker, tmp_path):
     for name in data:
         assert np.abs(one.read(name) - four.read(name)).max() < 0.01
     assert four.times("v0") is None
+
+
+class Twice:
+    """A protocol that starts two targets on every sequence, in lock-step."""
+
+    name = "twice"
+
+    def runs(self, dataset):
+        for run in OPE().runs(dataset):
+            x, y, w, h = run.box
+            yield run
+            yield replace(run, name=f"{run.name}_shifted", box=(x + 3, y, w, h))
+
+
+def test_lanes_on_one_sequence_share_its_frames(tracker, tmp_path, monkeypatch):
+    """Two targets of one video: every frame after the first is decoded once, and each target's boxes are its own."""
+    monkeypatch.setitem(PROTOCOLS, "twice", Twice)
+    decoded = []
+    monkeypatch.setattr(Video, "__getitem__", lambda v, t, get=Video.__getitem__: decoded.append(t) or get(v, t))
+    alone = evaluate(tracker, dataset((8,)), "twice", tmp_path / "1")
+    decoded.clear()
+    together = evaluate(tracker, dataset((8,)), "twice", tmp_path / "2", lanes=2)
+    assert sorted(decoded) == [0, 0, *range(1, 8)]
+    assert files(together) == files(alone)
+    assert (together.read("v0") != together.read("v0_shifted")).any()
 
 
 def test_stored_runs_are_not_done_again(tracker, tmp_path):
@@ -232,7 +257,10 @@ def test_a_user_s_own_code_is_part_of_the_key(tmp_path, monkeypatch):
     from trackerlib.bench.engine import manifest
     from trackerlib.trackers import load_tracker
 
-    source = "class Mine:\n    name = 'mine'\n\n    def init(self, frames, boxes):\n        return boxes\n"
+    source = (
+        "class Mine:\n    name = 'mine'\n\n    def init(self, frames, boxes):\n        return boxes\n\n"
+        "    def track(self, state, frames):\n        return state, None\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     keys = []
     for text in (source, "# a comment\n" + source, source.replace("return boxes", "return 2 * boxes")):

@@ -135,11 +135,8 @@ class Identity(torch.nn.Module):
 
 
 def identity_tracker(**config):
-    net = SiamFC(0.125)
-    net.backbone = torch.nn.Sequential(Identity())
-    tracker = SiamFCTracker.__new__(SiamFCTracker)
-    SiamFCTracker.__init__(tracker, SiamFC(0.125), configured(SIAMFC_3S, config))
-    tracker.net.backbone = net.backbone
+    tracker = SiamFCTracker(SiamFC(0.125), configured(SIAMFC_3S, config))
+    tracker.net.backbone = torch.nn.Sequential(Identity())
     return tracker
 
 

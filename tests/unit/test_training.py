@@ -1,5 +1,6 @@
 """The training loop: exact resume, and pairs that depend on (seed, index) alone."""
 
+import copy
 import os
 import signal
 import subprocess
@@ -114,7 +115,7 @@ SCRIPT = textwrap.dedent(
         torch.nn.init.normal_(p, std=0.3)
     torch.manual_seed(1)
     fit(model, loss, Samples(), FitConfig(epochs=6, steps=10, batch=4, lr=0.05, lr_end=0.01, average=0.9,
-        checkpoint_minutes=0.0), sys.argv[1])
+        checkpoint_minutes=0.0), sys.argv[1], "toy")
     torch.save(model.state_dict(), sys.argv[1] + "/final.pt")
     """
 )
@@ -156,17 +157,31 @@ def square(model, batch):
 
 
 def test_another_configuration_is_refused(tmp_path):
-    model = torch.nn.Linear(1, 1)
-    fit(model, square, Line(), FitConfig(epochs=1, steps=3, batch=2, lr=0.01), tmp_path)
-    with pytest.raises(ValueError, match="another configuration"):
-        fit(model, square, Line(), FitConfig(epochs=1, steps=3, batch=2, lr=0.02), tmp_path)
+    small = {"epochs": 1, "steps": 3, "batch": 2}
+    start = torch.nn.Linear(1, 1)
+    fit(copy.deepcopy(start), square, Line(), FitConfig(**small, lr=0.01), tmp_path, "toy")
+    again = fit(copy.deepcopy(start), square, Line(), FitConfig(**small, lr=0.01, workers=1), tmp_path, "toy")
+    assert len(again) == 1  # finished, and who makes the samples is no difference
+    for model, lr, samples in [(start, 0.02, "toy"), (start, 0.01, "others"), (torch.nn.Linear(1, 1), 0.01, "toy")]:
+        with pytest.raises(ValueError, match="another configuration"):
+            fit(copy.deepcopy(model), square, Line(), FitConfig(**small, lr=lr), tmp_path, samples)
     (tmp_path / "checkpoint.pt").write_bytes(b"torn")
     with pytest.raises(ValueError, match="not a readable checkpoint"):
-        fit(model, square, Line(), FitConfig(epochs=1, steps=3, batch=2, lr=0.01), tmp_path)
+        fit(start, square, Line(), FitConfig(**small, lr=0.01), tmp_path, "toy")
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    def broken(model, batch):
+        return square(model, batch) * float("nan")
+
+    with pytest.raises(FloatingPointError, match="step 3"):
+        fit(torch.nn.Linear(1, 1), broken, Line(), FitConfig(epochs=1, steps=3, batch=2), tmp_path, "toy")
+    with pytest.raises(ValueError, match="bf61"):
+        FitConfig(precision="bf61")
 
 
 def test_training_lowers_the_loss_and_logs_it(tmp_path):
     model = torch.nn.Linear(1, 1)
-    log = fit(model, square, Line(), FitConfig(epochs=4, steps=20, batch=4, lr=0.05, lr_end=0.05), tmp_path)
+    log = fit(model, square, Line(), FitConfig(epochs=4, steps=20, batch=4, lr=0.05, lr_end=0.05), tmp_path, "toy")
     assert log["loss"].iloc[-1] < 0.1 * log["loss"].iloc[0]
     assert log["samples"].tolist() == [80, 160, 240, 320]

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 
 from ..data.sequence import Dataset, Sequence
 from ..images import to_tensor
-from ..provenance import canonical, code_digest, environment, sha256, source_digest, write_json
+from ..provenance import canonical, class_digest, code_digest, environment, sha256, write_json
 from ..tracker import Frames, Output, State, Tracker
 from .protocols import Protocol, Run, protocol
 from .results import RunSet
@@ -46,7 +46,8 @@ def evaluate(
         raise ValueError(f"lanes={lanes}: at least one target must be tracked")
     chosen = protocol(protocol_name)
     runs = list(chosen.runs(dataset))
-    store = RunSet.open(results, manifest(tracker, dataset, chosen, seed))
+    recorded = {"lanes": lanes, "environment": environment()}
+    store = RunSet.open(results, manifest(tracker, dataset, chosen, seed) | recorded)
     todo = [r for r in runs if not store.has(r.name, len(r), maps=keep_maps)]
     tracker.keep_maps = keep_maps
     torch.manual_seed(seed)  # ours draw nothing while they track; a user's may
@@ -55,19 +56,19 @@ def evaluate(
     engine.run(todo, len(runs))
     if engine.frames:
         seconds = time.perf_counter() - started
-        speed = {"lanes": lanes, "frames": engine.frames, "frames_per_second": round(engine.frames / seconds, 2)}
-        write_json(store.folder / "speed.json", speed | {"environment": environment()})
+        speed = recorded | {"frames": engine.frames, "frames_per_second": round(engine.frames / seconds, 2)}
+        write_json(store.folder / "speed.json", speed)
     return store
 
 
 def manifest(tracker: Tracker, dataset: Dataset, chosen: Protocol, seed: int) -> dict[str, Any]:
     """What determines the outcome, hashed into `key`. Lanes, threads, host and versions are recorded, not keyed."""
+    config = getattr(tracker, "config", None)
     facts = {
         "tracker": tracker.name,
         "class": f"{type(tracker).__module__}:{type(tracker).__qualname__}",
-        "code": code_digest([type(tracker).__module__, __name__]),
-        "own code": source_digest(type(tracker).__module__),
-        "config": vars(tracker.config) if hasattr(tracker, "config") else {},
+        "code": [class_digest(type(tracker)), code_digest([__name__])],
+        "config": asdict(config) if is_dataclass(config) else config,
         "weights": getattr(tracker, "weights_sha", None),
         "dtype": str(getattr(tracker, "dtype", "")),
         "device": str(getattr(tracker, "device", "cpu")).split(":")[0],

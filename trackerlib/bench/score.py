@@ -83,12 +83,12 @@ class Scores:
         value["sequences"] = {s: self.convention.measured(c) for s, c in self.curves[tracker].items()}
         return value
 
-    def summary(self, rng: np.random.Generator | None = None) -> pd.DataFrame:
+    def summary(self, seed: int = 0) -> pd.DataFrame:
         """A row per tracker and metric, best tracker first: mean, its 95 % bootstrap interval over sequences, how many.
 
         Columns tracker, metric, mean, low, high, sequences, seen and mean_unseen (the mean without those seen in
-        training; equal to the mean where none was)."""
-        rng = rng or np.random.default_rng(0)
+        training; equal to the mean where none was). Each interval is drawn from `seed` afresh: a tracker's does not
+        depend on who else is scored, and trackers share their draws of sequences."""
         headline = self.convention.measures[0].name
         ranked = sorted(self.trackers, key=lambda t: -self.mean(t)[headline])
         rows = []
@@ -96,7 +96,7 @@ class Scores:
             mean, unseen = self.mean(tracker), self.mean(tracker, unseen=True)
             of_tracker = self.frame[self.frame.tracker == tracker]
             for metric, values in of_tracker.groupby("metric", sort=False).value:
-                low, high = bootstrap_interval(values.to_numpy(), rng)
+                low, high = bootstrap_interval(values.to_numpy(), np.random.default_rng(seed))
                 seen = len(self.seen.get(tracker, ()))
                 rows.append((tracker, metric, mean[metric], low, high, len(values), seen, unseen[metric]))
         columns = ["tracker", "metric", "mean", "low", "high", "sequences", "seen", "mean_unseen"]

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from .. import boxes as B
-from ..provenance import sha256, write_bytes
+from ..provenance import code_digest, sha256, write_bytes
 from .sequence import Dataset, Sequence
 
 SIZE, EXEMPLAR = 255, 127
@@ -62,6 +62,10 @@ class CropStore:
     def __len__(self) -> int:
         return len(self.index)
 
+    def digest(self) -> str:
+        """Names what was cut, and by which code."""
+        return (self.folder / "complete").read_text()
+
 
 def cut_crops(
     dataset: Dataset,
@@ -80,7 +84,8 @@ def cut_crops(
     label:  wraps the iterable of sequences, for a progress bar."""
     folder = Path(folder)
     stamp = folder / "complete"
-    digest = sha256(dataset.digest(), source, str(every), str(stills), str(seed))
+    code = code_digest([__name__, type(dataset[0].frames).__module__])
+    digest = sha256(dataset.digest(), code, source, str(every), str(stills), str(seed))
     if stamp.is_file() and stamp.read_text() == digest:
         return CropStore(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ import numpy as np
 _DELIMITERS = str.maketrans(",;\t", "   ")
 
 # Names that other toolkits use for a target and that differ by more than case and punctuation.
-_ALIASES = {"human4": "human42"}
+_ALIASES = {"human4": "human4-2"}
 
 
 def read_rows(path: str | Path, columns: int = 4) -> np.ndarray:
@@ -71,7 +71,7 @@ def format_rows(rows: np.ndarray) -> str:
 
 def name_key(name: str) -> str:
     """What a target's name is compared by across toolkits: `Jogging-1`, `jogging_1` and `Jogging.1` are one."""
-    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower())
     return _ALIASES.get(plain, plain)
 
 

@@ -5,27 +5,29 @@ Every sample is a function of (seed, index) alone: workers, restarts and resumes
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import cv2
 import numpy as np
 
+from ..provenance import canonical, code_digest, sha256
 from .crops import SIZE, CropStore
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Defaults are siamese-fc's (acquire_augment): stretch 5 %, shift 4 pixels, PCA lighting 0.1. The rest is ours."""
+    """Defaults follow siamese-fc's acquire_augment, but that its lighting uses the covariance of the data set, and ours
+    the crop's own; what is off by default is ours."""
 
     stretch: float = 0.05  # each side times 1 + U(-1, 1) * stretch
     shift: int = 4  # pixels, each way
     lighting: float = 0.1  # PCA of the crop's own colours
     rotate: float = 0.0  # degrees, each way
-    tone: float = 0.0  # log of contrast and gamma, and brightness as a share of 255: U(-1, 1) * tone
+    tone: float = 0.0  # log of contrast and of gamma, and brightness in units of 64 levels: U(-1, 1) * tone
     grey: float = 0.0  # probability that both crops lose their colour
     blur: float = 0.0  # probability of a blur, defocus or motion
     noise: float = 0.0  # largest standard deviation of sensor noise, grey levels
-    paste: float = 0.0  # probability that the search target stands on another sequence's background
+    paste: float = 0.0  # probability that the search target stands on another crop as its background
     occlude: float = 0.0  # probability that part of the search target is covered
     flip: bool = False  # mirror both
 
@@ -47,25 +49,32 @@ class PairSampler:
         augmentation: Augmentation = Augmentation(),
         weights: dict[str, float] | None = None,
         gap: int = 100,
-        search: int = 239,
+        search: int = 239,  # S3: 255 less the margin that random translation needs, a 15 x 15 score map
         exemplar: int = 127,
         seed: int = 0,
     ):
         self.stores, self.augmentation, self.gap = list(stores), augmentation, gap
         self.search, self.exemplar, self.seed = search, exemplar, seed
         self.tracks: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}  # kind: (store, rows, frames) a sequence
+        self.names: list[np.ndarray] = []  # the sequence of each of a store's crops
         self.sizes: list[np.ndarray] = []  # a store's target sizes in crop pixels
         for number, store in enumerate(self.stores):
             for (_, kind), rows in store.index.groupby(["sequence", "source"], sort=True):
                 if len(rows) > 1:
                     track = (number, rows.index.to_numpy(), rows["frame"].to_numpy())
                     self.tracks.setdefault(kind, []).append(track)
+            self.names.append(store.index["sequence"].to_numpy())
             self.sizes.append(store.index[["w", "h"]].to_numpy())
         if not self.tracks:
             raise ValueError(f"no usable track in {', '.join(str(s.folder) for s in self.stores)}")
         self.kinds = sorted(self.tracks)
         share = np.array([(weights or {}).get(kind, 1.0) for kind in self.kinds], float)
         self.shares = share / share.sum()
+
+    def digest(self) -> str:
+        """Names every sample this sampler can give: its stores, settings and code."""
+        facts = [asdict(self.augmentation), self.shares.tolist(), self.gap, self.search, self.exemplar, self.seed]
+        return sha256(canonical(facts), code_digest([__name__]), *(store.digest() for store in self.stores))
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng([self.seed, index])
@@ -75,9 +84,9 @@ class PairSampler:
         z, x = (np.ascontiguousarray(self.stores[number].crops[row]) for row in (first, second))
         size = self.sizes[number][second]
         if rng.random() < a.paste:
-            x = _paste(x, size, self._background(rng), rng)
+            x = _paste(x, size, self._background(number, second, rng), rng)
         if rng.random() < a.occlude:
-            x = _occlude(x, size, self._background(rng), rng)
+            x = _occlude(x, size, self._background(number, second, rng), rng)
         grey, mirror = rng.random() < a.grey, a.flip and rng.random() < 0.5
         outs = []
         for crop, out in ((z, self.exemplar), (x, self.search)):
@@ -94,9 +103,15 @@ class PairSampler:
         j = rng.integers(low, high - 1) if high - low > 1 else i
         return number, rows[i], rows[j + (j >= i and high - low > 1)]
 
-    def _background(self, rng: np.random.Generator) -> np.ndarray:
-        store = self.stores[rng.integers(len(self.stores))]
-        return np.ascontiguousarray(store.crops[rng.integers(len(store))])
+    def _background(self, number: int, row: int, rng: np.random.Generator) -> np.ndarray:
+        """A crop of another sequence than this row's (of any, after four vain draws)."""
+        name = self.names[number][row]
+        for _ in range(4):
+            other = rng.integers(len(self.stores))
+            place = rng.integers(len(self.names[other]))
+            if self.names[other][place] != name:
+                break
+        return np.ascontiguousarray(self.stores[other].crops[place])
 
 
 def warp(crop: np.ndarray, out: int, a: Augmentation, rng: np.random.Generator, mirror: bool = False) -> np.ndarray:

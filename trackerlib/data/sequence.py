@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,9 @@ import cv2
 import numpy as np
 
 from .. import boxes as B
+from ..config import near
 from ..images import read_image
+from ..provenance import sha256
 
 
 class FrameSource(Protocol):
@@ -39,8 +40,9 @@ class ImageFiles:
         return read_image(self.paths[frame])
 
     def digest(self) -> str:
-        """Of names and sizes: hashing a benchmark's gigabytes at each start would cost more than the evaluation."""
-        return _sha(f"{p.name}:{p.stat().st_size}" for p in self.paths)
+        """Of names, sizes and three of the files: to hash a benchmark's gigabytes would cost more than to track it."""
+        sizes = (f"{p.name}:{p.stat().st_size}" for p in self.paths)
+        return sha256(*sizes, *(self.paths[len(self) * i // 3].read_bytes() for i in range(3)))
 
 
 class VideoFile:
@@ -91,7 +93,7 @@ class VideoFile:
         self._reopen()
 
     def digest(self) -> str:
-        return _sha([f"{self.path.name}:{self.path.stat().st_size}"])
+        return sha256(self.path.name, str(self.path.stat().st_size))
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Sequence:
 
     def digest(self) -> str:
         """Names the annotation and the frames; part of a result's key."""
-        return _sha([self.name, self.frames.digest(), np.ascontiguousarray(self.raw).tobytes().hex()])
+        return sha256(self.name, self.frames.digest(), np.ascontiguousarray(self.raw).tobytes())
 
 
 class Dataset(Mapping[str, Sequence]):
@@ -175,11 +177,7 @@ class Dataset(Mapping[str, Sequence]):
         if isinstance(key, int):
             return list(self._sequences.values())[key]
         if key not in self._sequences:
-            from difflib import get_close_matches
-
-            near = get_close_matches(key, self._sequences, 3)
-            hint = f"; near: {', '.join(near)}" if near else ""
-            raise KeyError(f"{self.name} has no sequence {key!r}{hint}")
+            raise KeyError(f"{self.name} has no sequence {key!r}{near(str(key), self._sequences)}")
         return self._sequences[key]
 
     def __iter__(self) -> Iterator[str]:
@@ -205,8 +203,9 @@ class Dataset(Mapping[str, Sequence]):
         return self.filter(lambda s: attribute in s.attributes)
 
     def digest(self) -> str:
-        return _sha(s.digest() for s in self.values())
+        """Names annotations and frames: part of every result's key."""
+        return sha256(*(s.digest() for s in self.values()))
 
-
-def _sha(parts: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    def annotation_digest(self) -> str:
+        """Names the annotations alone, images or none: by this a benchmark is known (data/benchmarks.csv)."""
+        return sha256(*(part for s in self.values() for part in (s.name, np.ascontiguousarray(s.raw).tobytes())))

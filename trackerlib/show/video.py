@@ -27,6 +27,8 @@ def write_clip(path: str | Path, frames: Iterable[tuple[np.ndarray, np.ndarray]]
                 writer = cv2.VideoWriter(str(part), cv2.VideoWriter_fourcc(*"mp4v"), fps, (width, height))
                 if not writer.isOpened():
                     raise ValueError(f"{path}: OpenCV cannot write an mp4 here")
+            if image.shape[:2] != (height, width):
+                raise ValueError(f"{path}: frames of {width} x {height} and of {image.shape[1]} x {image.shape[0]}")
             writer.write(_drawn(image, box))
         if writer is None:
             raise ValueError(f"{path}: no frame to write")
@@ -39,6 +41,8 @@ def write_clip(path: str | Path, frames: Iterable[tuple[np.ndarray, np.ndarray]]
 def _drawn(image: np.ndarray, box: np.ndarray) -> np.ndarray:
     """The frame in OpenCV's order, the box as a rectangle on its edge (drawn in sixteenths of a pixel)."""
     canvas = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    if not np.isfinite(box).all():
+        return canvas  # no box is known here
     x, y, w, h = np.asarray(box, np.float64)
     corners = [tuple(round(16 * (v - 0.5)) for v in corner) for corner in ((x, y), (x + w, y + h))]
     cv2.rectangle(canvas, *corners, _COLOUR, thickness=2, lineType=cv2.LINE_AA, shift=4)

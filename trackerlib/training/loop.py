@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -20,12 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ..nn.checkpoints import weights_digest
 from ..provenance import canonical, sha256, write_bytes, write_text
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Defaults: SiamFC's recipe (SPEC 1.3). One epoch is what one learning rate serves and one log row covers."""
+    """Defaults: siamese-fc's recipe (clipping is ours). One epoch is what one learning rate and one log row cover."""
 
     epochs: int = 50
     steps: int = 6250  # an epoch: 50,000 pairs in batches of 8
@@ -34,12 +36,16 @@ class FitConfig:
     lr_end: float = 1e-5
     momentum: float = 0.9
     weight_decay: float = 5e-4  # on weights; biases and batch norm have none
-    clip: float = 10.0  # largest gradient norm
+    clip: float = 10.0  # largest gradient norm; 0: none
     precision: str = "fp32"  # or "bf16": autocast
     average: float = 0.0  # decay of an exponential moving average of the weights; 0: none
     checkpoint_minutes: float = 5.0
     workers: int = 0
     seed: int = 0
+
+    def __post_init__(self):
+        if self.precision not in ("fp32", "bf16"):
+            raise ValueError(f"precision is 'fp32' or 'bf16', not {self.precision!r}")
 
     def rate(self, step: int) -> float:
         """Learning rate of a step: `logspace(lr, lr_end, epochs)[step // steps]`."""
@@ -53,6 +59,7 @@ def fit(
     samples,
     config: FitConfig,
     folder: str | Path,
+    identity: str,
     device: torch.device | str = "cpu",
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
     on_epoch: Callable[[dict], None] = lambda row: None,
@@ -61,9 +68,11 @@ def fit(
 
     loss(model, batch): scalar; samples[index]: a dict of arrays, any index from 0 to epochs * steps * batch.
     validate(model): numbers to log after each epoch, of the averaged weights where there are any.
-    folder gets `checkpoint.pt` (every few minutes and at the end) and `log.jsonl`; a checkpoint of the same
-    configuration found there is continued, one of another is an error. The trained model is the averaged one."""
-    run = _Run(model, config, Path(folder), torch.device(device))
+    folder gets `checkpoint.pt` (every few minutes and at the end) and `log.jsonl`; a checkpoint found there is
+    continued if it is of the same configuration, initial weights and `identity`, else it is an error.
+    identity: names what the samples and the loss are (`PairSampler.digest()`).
+    The trained model is the averaged one. Raises FloatingPointError when an epoch's loss is not finite."""
+    run = _Run(model, config, Path(folder), torch.device(device), identity)
     first, total = run.resume(), config.epochs * config.steps
     batches = _batches(samples, config, first, total)
     clock = saved = time.monotonic()
@@ -84,7 +93,8 @@ def fit(
 class _Run:
     """Model, optimiser, average and their checkpoint."""
 
-    def __init__(self, model: nn.Module, config: FitConfig, folder: Path, device: torch.device):
+    def __init__(self, model: nn.Module, config: FitConfig, folder: Path, device: torch.device, identity: str):
+        self.identity = _identity(model, config, identity)
         self.model = model.to(device, memory_format=torch.channels_last)
         self.config, self.folder, self.device = config, folder, device
         folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +120,8 @@ class _Run:
             value = loss(self.model, batch)
         self.optimiser.zero_grad()
         value.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        if self.config.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimiser.step()
         self.loss += value.detach()
         self.count += 1
@@ -128,6 +139,11 @@ class _Run:
 
     def row(self, step: int, seconds: float) -> dict[str, float]:
         seen, mean = (step + 1) * self.config.batch, float(self.loss) / self.count
+        if not math.isfinite(mean):
+            raise FloatingPointError(
+                f"the loss is {mean} at step {step + 1}: lower the learning rate or clip; the last good checkpoint is "
+                f"{self.folder / 'checkpoint.pt'}"
+            )
         rate = round(self.count * self.config.batch / seconds, 2)
         self.loss.zero_()
         self.count = 0
@@ -147,12 +163,12 @@ class _Run:
 
     def save(self, step: int) -> None:
         state = {
-            "config": self._identity(),
+            "identity": self.identity,
             "step": step,
             "model": self.model.state_dict(),
             "average": self.average.state_dict() if self.average else None,
             "optimiser": self.optimiser.state_dict(),
-            "random": torch.get_rng_state(),
+            "random": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])],
             "loss": self.loss,
             "count": self.count,
             "rows": json.dumps(self.rows),
@@ -170,21 +186,27 @@ class _Run:
             state = torch.load(path, map_location=self.device, weights_only=True)
         except Exception as error:
             raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it to start anew") from None
-        if state["config"] != self._identity():
-            raise ValueError(f"{path}: made by another configuration; delete it or train into another folder")
+        if state["identity"] != self.identity:
+            raise ValueError(
+                f"{path}: made by another configuration, other data or other initial weights; delete it, or train into "
+                "another folder"
+            )
         self.model.load_state_dict(state["model"])
         if self.average:
             self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["random"].cpu())
+        cpu, *cuda = (r.cpu() for r in state["random"])
+        torch.set_rng_state(cpu)
+        if cuda:
+            torch.cuda.set_rng_state_all(cuda)
         self.loss, self.count, self.rows = state["loss"], state["count"], json.loads(state["rows"])
         return state["step"]
 
-    def _identity(self) -> str:
-        """What must agree for a resume to be exact; how often to save and who makes crops does not."""
-        config = {k: v for k, v in asdict(self.config).items() if k not in ("checkpoint_minutes", "workers")}
-        shapes = {k: list(v.shape) for k, v in self.model.state_dict().items()}
-        return sha256(canonical(config), canonical(shapes))
+
+def _identity(model: nn.Module, config: FitConfig, identity: str) -> str:
+    """What must agree for a resume to be exact; how often to save and who makes samples does not."""
+    values = {k: v for k, v in asdict(config).items() if k not in ("checkpoint_minutes", "workers")}
+    return sha256(canonical(values), weights_digest(model), identity)
 
 
 def read_log(folder: str | Path) -> pd.DataFrame:
