@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from pathlib import Path
 
 import click
@@ -17,8 +18,13 @@ PROFILE = click.option("--profile", default="smoke", show_default=True, help="sm
 SETTINGS = click.option("--set", "settings", multiple=True, metavar="STAGE.PARAM=VALUE", help="change a parameter")
 FORMAT = click.option("--format", "form", type=click.Choice(["table", "csv", "json", "latex"]), default="table")
 ROOT = click.option("--root", type=click.Path(path_type=Path), help="where the dataset's files are")
-TRACKER = click.option("--tracker", default="siamfc-3s", show_default=True, help="a name, or module:Class")
-WEIGHTS = click.option("--weights", help="a weights file, or the name of shipped weights")
+TRACKER = click.option(
+    "--tracker", default="siamfc-3s", show_default=True, help="siamfc (5 scales), siamfc-3s, or your own module:Class"
+)
+WEIGHTS = click.option(
+    "--weights",
+    help="a weights file, or shipped weights: siamfc (full width, the default) or siamfc-quarter (10 times as fast)",
+)
 DTYPE = click.option("--dtype", default="float32", show_default=True, help="float32, or bfloat16 where the chip has it")
 DEVICE = click.option("--device", default="cpu", show_default=True)
 
@@ -110,13 +116,13 @@ def list_data() -> None:
 @click.argument("name")
 @ROOT
 def check_data(name, root) -> None:
-    """Load a dataset, decode the first and last frame of each sequence, and say what is there."""
+    """Load a dataset, decode every frame, and say what is there."""
     from .data import load_dataset
     from .progress import progress
 
     dataset = load_dataset(name, root)
     for sequence in progress(dataset.values(), label=f"reading {name}"):
-        for frame in {0, len(sequence) - 1}:
+        for frame in range(len(sequence)):
             sequence.frames[frame]
     click.echo(f"{name}: {len(dataset)} sequences, {sum(map(len, dataset.values()))} frames, digest {dataset.digest()}")
 
@@ -202,6 +208,8 @@ def track(video, box, tracker, weights, device, out) -> None:
     from .tracker import OneTarget
     from .trackers import load_tracker
 
+    if out.exists() and out.resolve() == video.resolve():
+        raise ValueError(f"{out}: --out would overwrite the video itself")
     clip = load_clip(video, _numbers(box))
     one = OneTarget(load_tracker(tracker, weights, device))
     one.init(clip.frames[0], clip.boxes[0])
@@ -209,10 +217,14 @@ def track(video, box, tracker, weights, device, out) -> None:
     def drawn():
         yield clip.frames[0], clip.boxes[0]
         for frame in progress(range(1, len(clip)), label=f"tracking {clip.name}"):
-            image = clip.frames[frame]
+            try:
+                image = clip.frames[frame]
+            except ValueError as error:  # a container's frame count is an estimate; what was tracked is kept
+                click.echo(f"note: {error}; the clip ends there", err=True)
+                return
             yield image, one.update(image)
 
-    write_clip(out, drawn())
+    write_clip(out, drawn(), getattr(clip.frames, "fps", 25.0))
     click.echo(out)
 
 
@@ -224,7 +236,8 @@ def _numbers(box: str) -> list[float]:
 
 
 def main() -> None:
-    """Run the command line; a mistake becomes one line."""
+    """Run the command line; a mistake becomes one line, and so does a warning."""
+    warnings.showwarning = lambda message, *_: click.echo(f"note: {message}", err=True)
     try:
         cli(prog_name="python -m trackerlib")
     except (ValueError, KeyError, OSError, RuntimeError, ImportError, FloatingPointError) as error:

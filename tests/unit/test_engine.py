@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from trackerlib.bench.engine import evaluate
+from trackerlib.bench.engine import evaluate, manifest
 from trackerlib.bench.protocols import OPE, PROTOCOLS, protocol
 from trackerlib.data.sequence import Dataset, Sequence
+from trackerlib.resources import resource
 from trackerlib.siamfc import SiamFC, SiamFCTracker
 from trackerlib.tracker import Frames, OneTarget, Output, State, track_sequence
+from trackerlib.trackers import load_tracker
 
 
 class Video:
@@ -254,9 +256,6 @@ def test_a_tracker_without_maps_is_not_run_again_for_them(tmp_path):
 
 
 def test_a_user_s_own_code_is_part_of_the_key(tmp_path, monkeypatch):
-    from trackerlib.bench.engine import manifest
-    from trackerlib.trackers import load_tracker
-
     source = (
         "class Mine:\n    name = 'mine'\n\n    def init(self, frames, boxes):\n        return boxes\n\n"
         "    def track(self, state, frames):\n        return state, None\n"
@@ -267,3 +266,27 @@ def test_a_user_s_own_code_is_part_of_the_key(tmp_path, monkeypatch):
         (tmp_path / "mine_tracker.py").write_text(text)
         keys.append(manifest(load_tracker("mine_tracker:Mine"), dataset((3,)), OPE(), 0)["key"])
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_the_readme_s_tracker_runs(tmp_path, monkeypatch):
+    text = (resource("README.md")).read_text()
+    (block,) = [b for b in text.split("```python\n")[1:] if "class StayPut" in b]
+    (tmp_path / "readme_tracker.py").write_text(block.split("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    data = dataset((6, 4))
+    store = evaluate(load_tracker("readme_tracker:StayPut"), data, results=tmp_path / "results", lanes=2)
+    np.testing.assert_allclose(store.read("v0"), np.tile(data["v0"].boxes[0], (6, 1)))
+
+
+def test_boxes_of_a_wrong_shape_are_named(tmp_path):
+    class Flat:
+        name = "flat"
+
+        def init(self, frames, boxes):
+            return StillState(boxes)
+
+        def track(self, state, frames):
+            return state, Output(state.boxes[:, :3], torch.ones(1))
+
+    store = evaluate(Flat(), dataset((4,)), results=tmp_path)
+    assert "flat: track gave boxes of shape (1, 3), want (1, 4)" in store.failures()["v0"]

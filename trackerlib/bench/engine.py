@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, is_dataclass
@@ -172,7 +173,12 @@ class Engine:
     def _track(self, state: State, frames: Frames) -> tuple[State, Output, float]:
         started = time.perf_counter()
         state, output = self.tracker.track(state, frames)
-        output.boxes = output.boxes.double().cpu().numpy()  # waits for the device
+        boxes = output.boxes.double().cpu().numpy()  # waits for the device
+        if boxes.shape != (len(self.lanes), 4):
+            raise ValueError(
+                f"{self.tracker.name}: track gave boxes of shape {boxes.shape}, want {(len(self.lanes), 4)}"
+            )
+        output.boxes = boxes
         return state, output, time.perf_counter() - started
 
     def _record(self, output: Output, seconds: float, rows: dict[int, int]) -> None:
@@ -195,6 +201,8 @@ class Engine:
         lane, self.lanes[b] = self.lanes[b], None
         times = np.array([np.nan, *lane.times]) if len(self.lanes) == 1 else None
         maps = {k: np.stack(v) for k, v in lane.maps.items()} if self.tracker.keep_maps else None
+        if unknown := int(np.isnan(lane.boxes).any(1).sum()):
+            warnings.warn(f"{self.tracker.name} on {lane.run.name}: {unknown} boxes are NaN", stacklevel=2)
         self.store.write(lane.run.name, np.stack(lane.boxes), times, maps)
         self._count(lane.run)
 

@@ -47,7 +47,7 @@ def first_box(name: str, box: np.ndarray) -> tuple[float, float, float, float]:
     if not np.isfinite(box).all() or (box[2:] <= 0).any():
         shown = ", ".join(f"{v:g}" for v in box)
         raise ValueError(
-            f"{name}: the first box (x, y, w, h = {shown}) has no area or is NaN; correct line 1 of its annotation"
+            f"{name}: the first box (x, y, w, h = {shown}) has no area or is NaN; a tracker needs a box to start from"
         )
     return tuple(float(v) for v in box)
 

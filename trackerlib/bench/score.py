@@ -110,7 +110,8 @@ def score(
 
     Each folder holds one `<sequence>.txt` for every sequence of the dataset, under any toolkit's spelling of its name.
     Raises FileNotFoundError naming the sequences without a result, ValueError naming a faulty file, with both counts
-    where rows and frames differ (see `otb.match_rows` for the two published exceptions)."""
+    where rows and frames differ (see `otb.match_rows` for the two published exceptions), or a sequence that is
+    annotated in its first frame only."""
     folders = [results] if isinstance(results, str | Path | RunSet) else list(results)
     runs = [r if isinstance(r, RunSet) else RunSet(r) for r in folders]
     names = [r.folder.resolve().name for r in runs]
@@ -129,6 +130,9 @@ def _score_folder(
     _check_complete(runs, files, dataset)
     curves = {}
     for name, sequence in dataset.items():
+        known = int(np.isfinite(sequence.raw).all(1).sum())
+        if known <= 1 < len(sequence):
+            raise ValueError(f"{name}: annotated in {known} of {len(sequence)} frames, nothing to score")
         result, truth, note = _matched(sequence, files[name_key(name)])
         curves[name] = rule.score(result, truth)
         if note:

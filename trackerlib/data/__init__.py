@@ -52,6 +52,10 @@ def load_dataset(name: str, root: str | Path | None = None, **options) -> Datase
     if name not in DATASETS:
         raise ValueError(f"no dataset is called {name!r}{near(name, DATASETS)}")
     if name.startswith("rendered") == (root is not None):
-        wants = "is made in memory and takes no root" if root is not None else "lies in files: say where with root"
+        wants = (
+            "is made in memory and takes no root"
+            if root is not None
+            else "lies in files: say where with root (--root DIR)"
+        )
         raise ValueError(f"dataset {name!r} {wants}")
     return DATASETS[name](root, **options)

@@ -59,6 +59,7 @@ class VideoFile:
             raise FileNotFoundError(f"{path}: no such video")
         self._reopen()
         self.count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.fps = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
         if self.count <= 0 or not self._capture.grab():
             raise ValueError(f"{path}: OpenCV can read no frame of it (not a video, or a codec it lacks)")
         self._reopen()
@@ -86,7 +87,7 @@ class VideoFile:
             return self._kept[frame]
 
     def __getstate__(self) -> dict:
-        return {"path": self.path, "count": self.count}
+        return {"path": self.path, "count": self.count, "fps": self.fps}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__ |= state
