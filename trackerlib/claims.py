@@ -145,7 +145,7 @@ def compare(results: Path) -> list[dict[str, Any]]:
 
 
 def measured(results: Path) -> list[dict[str, Any]]:
-    """The recorded numbers that are no claims: name, value, interval, n, seen, convention, stage, a label of the data."""
+    """The recorded numbers that are no claims, by stage; `data` says so where the data is no benchmark."""
     ids, benchmarks, rows = load_claims(), load_benchmarks(), []
     for name, records in collect(results).items():
         for record in records if name not in ids else ():
@@ -212,8 +212,8 @@ def _page(results: Path, rows: list[dict[str, Any]]) -> str:
         f"<!doctype html><html lang=en><meta charset=utf-8><title>trackerlib: {profile}</title><style>{_STYLE}</style>",
         f"<h1>Reported beside measured, profile {html.escape(profile)}</h1>",
         f"<p>{sentence(rows)}.</p><p>Counted are the papers' own claims and orderings. A number from rendered "
-        "sequences is no benchmark number, nor is one of weights that have seen test sequences (<i>seen</i>, of n): both "
-        "stand here as <i>not comparable</i>.</p>",
+        "sequences is no benchmark number, nor is one of weights trained on test sequences (<i>seen</i>, of the n): "
+        "both stand here as <i>not comparable</i>.</p>",
         "<h2>Measured by these stages</h2>",
         _html_table(measured(results), ("stage", "name", "value", "low", "high", "n", "seen", "convention", "data")),
         f"<p>Left out, in stages.yaml no more: {html.escape(', '.join(left_out(results)) or 'none')}.</p>",

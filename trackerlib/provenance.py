@@ -105,6 +105,8 @@ def _trees(modules: Iterable[str]) -> list[str]:
         path = None if name in seen else _source(name)
         if path is not None:
             package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+            if name == "__main__":  # `python -m pack.module`
+                package = getattr(sys.modules[name], "__package__", None) or ""
             seen[name], imports = _parse(path, package, path.stat().st_mtime_ns)
             todo += [i for i in imports if _is_ours(i) or not _is_ours(name)]
     return [f"{name}={seen[name]}" for name in sorted(seen)]
@@ -161,7 +163,7 @@ def _local(top: str) -> Path | None:
     folders = getattr(spec, "__path__", None) or getattr(spec, "submodule_search_locations", None)
     if not (file or folders):
         return None
-    path = Path(list(folders)[0] if folders else file).resolve()
+    path = Path(next(iter(folders)) if folders else file).resolve()
     installed = {"site-packages", "dist-packages"} & set(path.parts)
     if installed or path.is_relative_to(Path(sysconfig.get_path("stdlib")).resolve()):
         return None

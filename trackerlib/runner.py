@@ -156,7 +156,7 @@ class _Scheduler:
                 self.running[name] = self._launch(job.stage, attempt=2)
                 return
         del self.running[name]
-        if not reason and code_hash(job.stage.notebook) != job.stage.code:  # its key names code that may not have run
+        if not reason and _edited(job.stage):
             reason = "the notebook's code or trackerlib's was edited while this ran: run it again"
         if reason:
             self._fail(name, reason)
@@ -218,6 +218,15 @@ def _took_long(folder: Path) -> bool:
     manifest = folder / MANIFEST
     trained = next(folder.rglob("fit/checkpoint.pt"), None) is not None
     return trained or (manifest.is_file() and json.loads(manifest.read_text())["profile"] != SMOKE)
+
+
+def _edited(stage: Stage) -> bool:
+    """Whether code that determines a stage's outcome was changed since its key was computed: other code may have run
+    than the key names."""
+    try:
+        return code_hash(stage.notebook) != stage.code
+    except (ValueError, SyntaxError, OSError):
+        return True
 
 
 def _failure(folder: Path, code: int) -> str:

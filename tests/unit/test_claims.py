@@ -2,12 +2,17 @@
 
 import csv
 import json
+import math
 
+import numpy as np
 import pytest
 
+from trackerlib import boxes as B
 from trackerlib import claims, notebook
 from trackerlib.claims import VERDICTS, Claim, verdict
-from trackerlib.data import load_dataset
+from trackerlib.data import Dataset, Sequence, load_dataset
+from trackerlib.data.sequence import NoFrames
+from trackerlib.provenance import sha256
 
 BENCHMARKS = {"abc": "OTB-2013 (51)"}
 
@@ -16,8 +21,8 @@ def claim(kind="own", value="0.608") -> Claim:
     return Claim("p.x", kind, "p", "Figure 1", "OTB-2013 (51)", "OPE", "T", "success_AUC", value, "printed", "")
 
 
-def record(low, high, digest="abc") -> dict:
-    return {"value": (low + high) / 2, "n": 51, "interval": [low, high], "dataset_digest": digest}
+def record(low, high, digest="abc", seen=0) -> dict:
+    return {"value": (low + high) / 2, "n": 51, "seen": seen, "interval": [low, high], "dataset_digest": digest}
 
 
 @pytest.mark.parametrize(
@@ -34,6 +39,9 @@ def record(low, high, digest="abc") -> dict:
         (claim("ordering", ">0"), record(-0.02, -0.01), "contradicted"),
         (claim("ordering", ">0"), record(-0.01, 0.02), "undecided"),
         (claim("ordering", ">0"), record(0.01, 0.02, digest=None), "not comparable"),
+        (claim(), record(0.60, 0.62, seen=3), "not comparable"),
+        (claim(), record(math.nan, math.nan), "undecided"),
+        (claim("ordering", ">0"), record(0.01, math.inf), "undecided"),
     ],
 )
 def test_a_verdict_follows_from_interval_and_digest(of, measured, expected):
@@ -64,15 +72,15 @@ def test_well_known_claims_stand_in_the_register():
 @pytest.mark.real
 def test_the_registered_digest_is_that_of_the_published_annotations(shared):
     registered = {name: digest for digest, name in claims.load_benchmarks().items()}
-    assert load_dataset("otb2013", shared / "data/published/otb100").digest() == registered["OTB-2013 (51)"]
+    assert load_dataset("otb2013", shared / "data/published/otb100").annotation_digest() == registered["OTB-2013 (51)"]
 
 
 def test_headline_counts_own_claims_and_orderings_that_can_be_checked():
     rows = [
-        {"kind": "own", "verdict": "not run"},
-        {"kind": "ordering", "verdict": "reproduced"},
-        {"kind": "rival", "verdict": "reproduced"},
-        {"kind": "own", "verdict": "no number"},
+        {"id": "a", "kind": "own", "verdict": "not run"},
+        {"id": "b", "kind": "ordering", "verdict": "reproduced"},
+        {"id": "c", "kind": "rival", "verdict": "reproduced"},
+        {"id": "d", "kind": "own", "verdict": "no number"},
     ]
     counts = claims.headline(rows)
     assert counts["reproduced"] == 1
@@ -80,10 +88,24 @@ def test_headline_counts_own_claims_and_orderings_that_can_be_checked():
     assert sum(counts.values()) == 2
 
 
+@pytest.mark.parametrize(
+    ("verdicts", "counted"),
+    [
+        (("reproduced", "reproduced"), "reproduced"),
+        (("not comparable", "contradicted"), "contradicted"),
+        (("reproduced", "contradicted"), "undecided"),
+        (("not comparable", "not comparable"), "not comparable"),
+    ],
+)
+def test_a_claim_recorded_by_two_stages_counts_once(verdicts, counted):
+    counts = claims.headline({"id": "a", "kind": "own", "verdict": v} for v in verdicts)
+    assert {v: n for v, n in counts.items() if n} == {counted: 1}
+
+
 class Rendered:
     name = "rendered"
 
-    def digest(self) -> str:
+    def annotation_digest(self) -> str:
         return "0" * 64
 
 
@@ -91,8 +113,9 @@ EVIDENCE = {"n": 4, "interval": (0.5, 0.7), "convention": "otb", "dataset": Rend
 
 
 @pytest.fixture
-def results(tmp_path):
+def results(tmp_path, monkeypatch):
     """A finished stage that recorded one claim and one number of its own."""
+    monkeypatch.setattr(claims, "stage_names", lambda: {"siamfc/2_otb", "siamfc/3_again"})
     stage = notebook.here("siamfc/2_otb", str(tmp_path / "smoke/siamfc/2_otb"))
     stage.record("dsiam.fig6.siamfc_3s.success_auc", 0.6, **EVIDENCE)
     stage.record("success_auc <b>", 0.61, **EVIDENCE)
@@ -124,13 +147,40 @@ def test_an_unfinished_stage_does_not_count(results):
     assert claims.collect(results) == {}
 
 
-def test_a_claim_recorded_twice_is_an_error(results):
+def again(results, name: str) -> None:
+    """Another finished stage that recorded the same."""
     manifest = json.loads((results / "siamfc/2_otb/manifest.json").read_text())
-    again = results / "siamfc/3_again"
-    again.mkdir()
-    (again / "manifest.json").write_text(json.dumps({**manifest, "stage": "siamfc/3_again"}))
-    with pytest.raises(ValueError, match=r"recorded by siamfc/2_otb and by siamfc/3_again"):
-        claims.collect(results)
+    (results / name).mkdir()
+    (results / name / "manifest.json").write_text(json.dumps({**manifest, "stage": name}))
+
+
+def test_a_claim_recorded_by_two_stages_has_a_row_of_each(results):
+    again(results, "siamfc/3_again")
+    rows = [row for row in claims.compare(results) if row["id"] == "dsiam.fig6.siamfc_3s.success_auc"]
+    assert [(row["stage"], row["ours"]) for row in rows] == [("siamfc/2_otb", 0.6), ("siamfc/3_again", 0.6)]
+    assert [row["stage"] for row in claims.measured(results)] == ["siamfc/2_otb", "siamfc/3_again"]
+    claims.write_report(results)
+
+
+def test_a_stage_that_the_graph_no_longer_has_is_left_out_and_named(results, capsys):
+    again(results, "siamfc/9_gone")
+    assert [r["stage"] for r in claims.collect(results)["dsiam.fig6.siamfc_3s.success_auc"]] == ["siamfc/2_otb"]
+    page, _ = claims.write_report(results)
+    assert "siamfc/9_gone: left out" in capsys.readouterr().out
+    assert "stages.yaml no more: siamfc/9_gone." in page.read_text()
+
+
+def test_a_registered_benchmark_is_known_by_its_annotations_whatever_its_frames(tmp_path):
+    """The verdict must be the same for a tree with images and for one of annotations alone."""
+    boxes = np.array([[1.0, 2, 3, 4], [2, 2, 3, 4]])
+    bare, full = (
+        Dataset("d", [Sequence("s", frames, boxes)]) for frames in (NoFrames(2, "x"), np.zeros((2, 8, 8, 3), np.uint8))
+    )
+    stage = notebook.here("x", str(tmp_path))
+    for dataset in (bare, full):
+        stage.record(type(dataset["s"].frames).__name__, 1, dataset=dataset)
+    digests = {r["dataset_digest"] for r in notebook.read_records(tmp_path).values()}
+    assert digests == {sha256("s", B.to_one_based(boxes).tobytes())}
 
 
 def test_record_refuses_an_unknown_claim_and_one_without_evidence(tmp_path):
@@ -141,8 +191,15 @@ def test_record_refuses_an_unknown_claim_and_one_without_evidence(tmp_path):
         stage.record("siamfc.table2.siamfc-3s.fps", 86)
     with pytest.raises(ValueError, match="a claim wants"):
         stage.record("siamfc.table2.siamfc-3s.fps", float("nan"), **EVIDENCE)
-    stage.record("anything else", 1)
-    assert set(notebook.read_records(tmp_path)) == {"anything else"}
+    with pytest.raises(ValueError, match="a finite value and interval"):
+        stage.record("siamfc.table2.siamfc-3s.fps", 86, **{**EVIDENCE, "interval": (math.nan, 90)})
+    stage.record("anything else", 1, interval=(math.nan, math.nan), n=1, seen=1)
+    stage.record("no number", math.nan)
+    text = (tmp_path / notebook.METRICS).read_text()
+    records = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert set(records) == {"anything else", "no number"}
+    assert (records["anything else"]["interval"], records["anything else"]["seen"]) == (None, 1)
+    assert records["no number"]["value"] is None
 
 
 def test_inputs_come_from_the_runner_then_from_earlier_runs_then_as_shipped(tmp_path, monkeypatch, capsys):

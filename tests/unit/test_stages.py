@@ -12,10 +12,10 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from trackerlib import provenance, runner, stages
+from trackerlib import provenance, runner
 from trackerlib.parameters import declared, from_text, resolved
 from trackerlib.runner import run
-from trackerlib.stages import load_graph
+from trackerlib.stages import load_graph, stage_names
 
 OUT = 'out_dir: str = ""'
 WRITE = "from pathlib import Path\nPath(out_dir, 'product.txt').write_text(repr({}))"
@@ -27,7 +27,6 @@ def notebook(root: Path, name: str, parameters: str = OUT, *cells: str) -> Path:
     path = root / f"{name}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(new_notebook(cells=[tagged, *map(new_code_cell, cells)], metadata=kernel), path)
-    stages.code_hash.cache_clear()
     return path
 
 
@@ -111,6 +110,7 @@ def test_for_makes_one_stage_a_value_and_a_collecting_stage_needs_them_all(books
     assert list(graph.stages) == ["p/1_a/n=2", "p/1_a/n=4", "p/2_b"]
     assert [s.parameters.get("n") for s in graph.stages.values()] == [2, 4, None]
     assert graph.stages["p/2_b"].needs == ("p/1_a/n=2", "p/1_a/n=4")
+    assert stage_names(books) == set(graph.stages)
     assert len(set(graph.keys.values())) == 3
 
 
@@ -172,7 +172,6 @@ def test_keys_follow_code_but_not_comments(books, monkeypatch, tmp_path):
         (package / "outer.py").write_text("from .inner import f\n")
         (package / "inner.py").write_text(inner)
         os.utime(package / "inner.py", (stamp, stamp))
-        stages.code_hash.cache_clear()
         return dict(load_graph("smoke", [], books).keys)
 
     before = keys("def f():\n    return 1\n", 1)
@@ -182,19 +181,23 @@ def test_keys_follow_code_but_not_comments(books, monkeypatch, tmp_path):
     assert changed == {"p/2_b", "p/3_c"}
 
 
-def test_keys_follow_code_behind_the_packages_lazy_names(books, monkeypatch, tmp_path):
-    """`tl.load_tracker` imports its module on first use: no import statement in the notebook names it."""
+@pytest.mark.parametrize(
+    "use", ["import trackerlib as tl\ntl.load_tracker('x')", "from trackerlib import load_tracker as load", "outer"]
+)
+def test_keys_follow_code_behind_the_packages_lazy_names(books, monkeypatch, tmp_path, use):
+    """`load_tracker` comes from its module on first use: no import statement in the notebook names that."""
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").write_text("")
     monkeypatch.setattr(provenance, "_ROOT", package)
-    assert stages._HOME["load_tracker"] == "trackers"
-    notebook(books, "p/other", OUT + "\ninputs: dict = {}", "import trackerlib as tl\ntl.load_tracker('x')")
+    assert provenance._HOME["load_tracker"] == "trackers"
+    (package / "outer.py").write_text("from . import load_tracker\n")
+    use = "from trackerlib import outer" if use == "outer" else use
+    notebook(books, "p/other", OUT + "\ninputs: dict = {}", use)
     keys = []
     for stamp, value in enumerate((1, 2), 1):
         (package / "trackers.py").write_text(f"x = {value}\n")
         os.utime(package / "trackers.py", (stamp, stamp))
-        stages.code_hash.cache_clear()
         keys.append(dict(load_graph("smoke", [], books).keys))
     assert {name for name in keys[0] if keys[0][name] != keys[1][name]} == {"p/other"}
 
@@ -317,13 +320,92 @@ def test_a_folder_at_work_is_refused(books, tmp_path, monkeypatch):
         run(load_graph("smoke", [], books), [], tmp_path / "results")
 
 
-def test_a_users_own_files_are_never_cleared(books, tmp_path):
+def test_a_users_own_files_are_never_cleared_and_stop_no_other_stage(books, tmp_path):
     own = tmp_path / "results/smoke/p/1_a/thesis.txt"
     own.parent.mkdir(parents=True)
     own.write_text("years of work")
-    with pytest.raises(ValueError, match="move it away"):
-        run(load_graph("smoke", [], books), ["p/1_a"], tmp_path / "results")
+    outcome = run(load_graph("smoke", [], books), ["p/2_b", "p/other"], tmp_path / "results")
+    assert "move it away" in outcome.failed["p/1_a"]
+    assert outcome.blocked == {"p/2_b": "p/1_a"}
+    assert outcome.done == ["p/other"]
     assert own.read_text() == "years of work"
+
+
+def test_code_edited_while_a_stage_runs_fails_it(tmp_path, monkeypatch):
+    """Else a result of the new code would lie under the old code's key, or the other way round."""
+    package, results = tmp_path / "package", tmp_path / "results"
+    package.mkdir()
+    monkeypatch.setattr(provenance, "_ROOT", package)
+    for name in ("__init__", "used", "other"):
+        (package / f"{name}.py").write_text("a = 1\n")
+    for stage, module in (("edits", "used"), ("harmless", "other")):
+        edit = f"from pathlib import Path\nPath({str(package)!r}, 'used.py').write_text('a = 22')"
+        notebook(tmp_path, stage, OUT, f"if False:\n    from trackerlib import {module}", edit)
+    (tmp_path / "stages.yaml").write_text("edits:\nharmless:\n")
+    outcome = run(load_graph("smoke", [], tmp_path), [], results)
+    assert "edited while this ran" in outcome.failed["edits"]
+    assert outcome.done == ["harmless"]
+    assert not (results / "smoke/edits/manifest.json").exists()
+
+
+# What a stage's folder held before
+
+
+def begun(folder: Path, key: str, **files: str) -> Path:
+    """A stage's folder as a run of that key left it; a file's name is given with `__` for each `/`."""
+    for name, text in {"params.json": json.dumps({"key": key}), **files}.items():
+        path = folder / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def test_what_a_killed_run_left_stays_unless_the_key_is_another_or_a_restart_is_asked(tmp_path):
+    folder = begun(tmp_path / "a", "k", half="x")
+    assert runner._prepare(folder, "k", restart=False) is None
+    assert (folder / "half").exists()
+    assert runner._prepare(folder, "k", restart=True) is None
+    assert not any(folder.iterdir())
+    runner._prepare(begun(folder, "k", half="x"), "other", restart=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert not any(folder.iterdir())
+
+
+@pytest.mark.parametrize("held", [{"run__fit__checkpoint.pt": "w"}, {"manifest.json": '{"profile": "small"}'}])
+def test_what_took_long_is_kept_for_one_generation(tmp_path, held):
+    folder = tmp_path / "a"
+    for key in ("1", "2", "3"):
+        kept = runner._prepare(begun(folder, key, **held), "new", restart=False)
+        assert kept == tmp_path / "a.superseded"
+        assert json.loads((kept / "params.json").read_text())["key"] == key
+        assert not any(folder.iterdir())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.superseded"]
+    assert runner._prepare(begun(folder, "1", **{"manifest.json": '{"profile": "smoke"}'}), "2", restart=False) is None
+
+
+def test_a_runner_killed_while_it_deletes_stops_no_later_run(tmp_path, monkeypatch):
+    folder = begun(tmp_path / "a", "1", half="x")
+
+    def killed(path: Path, ignore_errors: bool = False) -> None:
+        if path.exists():
+            (path / "params.json").unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            runner._prepare(folder, "2", restart=False)
+    runner._prepare(folder, "2", restart=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_force_restarts_the_targets_alone(books, tmp_path):
+    graph, results = load_graph("smoke", [], books), tmp_path / "results"
+    for name in ("p/1_a", "p/2_b"):
+        begun(results / "smoke" / name, graph.keys[name], half="x")
+    assert run(graph, ["p/2_b"], results, force=True).done == ["p/1_a", "p/2_b"]
+    assert (results / "smoke/p/1_a/half").exists()
+    assert not (results / "smoke/p/2_b/half").exists()
 
 
 def gone(pid: int) -> bool:
