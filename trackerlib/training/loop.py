@@ -61,13 +61,11 @@ def fit(
     folder: str | Path,
     identity: str,
     device: torch.device | str = "cpu",
-    validate: Callable[[nn.Module], dict[str, float]] | None = None,
     on_epoch: Callable[[dict], None] = lambda row: None,
 ) -> pd.DataFrame:
     """Train `model` in place and return the log, a row an epoch.
 
     loss(model, batch): scalar; samples[index]: a dict of arrays, any index from 0 to epochs * steps * batch.
-    validate(model): numbers to log after each epoch, of the averaged weights where there are any.
     folder gets `checkpoint.pt` (every few minutes and at the end) and `log.jsonl`; a checkpoint found there is
     continued if it is of the same configuration, initial weights and `identity`, else it is an error.
     identity: names what the samples and the loss are (`PairSampler.digest()`).
@@ -79,7 +77,7 @@ def fit(
     for step in range(first, total):
         run.step(step, loss, next(batches))
         if (step + 1) % config.steps == 0:
-            row = run.row(step, time.monotonic() - clock) | (validate(run.best) if validate else {})
+            row = run.row(step, time.monotonic() - clock)
             run.log(row)
             on_epoch(row)
             clock = time.monotonic()
@@ -210,7 +208,7 @@ def _identity(model: nn.Module, config: FitConfig, identity: str) -> str:
 
 
 def read_log(folder: str | Path) -> pd.DataFrame:
-    """The log of a run: epoch, step, samples seen, lr, loss, samples per second and what `validate` gave."""
+    """The log of a run: epoch, step, samples seen, lr, loss, samples per second."""
     path = Path(folder) / "log.jsonl"
     return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
 
