@@ -21,7 +21,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow"
 
 lab: $(VENV)/.installed
-	$(BIN)/python -m jupyterlab notebooks
+	$(BIN)/python -m jupyterlab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

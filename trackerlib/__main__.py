@@ -23,7 +23,7 @@ TRACKER = click.option(
 )
 WEIGHTS = click.option(
     "--weights",
-    help="a weights file, or shipped weights: siamfc (full width, the default) or siamfc-quarter (10 times as fast)",
+    help="a weights file, or shipped weights: siamfc (full width, the default) or siamfc-quarter (5 times as fast)",
 )
 DTYPE = click.option("--dtype", default="float32", show_default=True, help="float32, or bfloat16 where the chip has it")
 DEVICE = click.option("--device", default="cpu", show_default=True)
@@ -203,6 +203,7 @@ def score(folders, name, root, convention, form) -> None:
 def track(video, box, tracker, weights, device, out) -> None:
     """Track one target through a video file or a folder of images, and write a clip with the boxes drawn."""
     from .data.folder import load_clip
+    from .data.sequence import VideoFile
     from .progress import progress
     from .show.video import write_clip
     from .tracker import OneTarget
@@ -219,7 +220,10 @@ def track(video, box, tracker, weights, device, out) -> None:
         for frame in progress(range(1, len(clip)), label=f"tracking {clip.name}"):
             try:
                 image = clip.frames[frame]
-            except ValueError as error:  # a container's frame count is an estimate; what was tracked is kept
+            except ValueError as error:
+                if not isinstance(clip.frames, VideoFile):
+                    raise
+                # a container's frame count is an estimate: what was tracked is kept
                 click.echo(f"note: {error}; the clip ends there", err=True)
                 return
             yield image, one.update(image)

@@ -55,13 +55,6 @@ def from_corners(edges: Array) -> Array:
     return _library(edges).concatenate([edges[..., :2], edges[..., 2:] - edges[..., :2]], -1)
 
 
-def clip(boxes: Array, width: float, height: float) -> Array:
-    """The part of each box inside a `width` x `height` image; a box wholly outside becomes empty at the border."""
-    lib, edges = _library(boxes), corners(boxes)
-    xs, ys = edges[..., 0::2].clip(0, width), edges[..., 1::2].clip(0, height)
-    return from_corners(lib.stack([xs[..., 0], ys[..., 0], xs[..., 1], ys[..., 1]], -1))
-
-
 def iou(a: Array, b: Array) -> Array:
     """Intersection over union `(...)` of boxes that broadcast together; 0 where the union is empty.
 

@@ -36,14 +36,9 @@ def test_overlap_by_hand():
 @given(box, box)
 def test_numpy_and_torch_agree(a, b):
     assert float(B.iou(torch.tensor(a), torch.tensor(b))) == pytest.approx(float(B.iou(a, b)), abs=1e-12)
-    np.testing.assert_allclose(B.clip(torch.tensor(a), 50, 40), B.clip(a, 50, 40))
     np.testing.assert_allclose(B.context_side(torch.tensor(a[2:])), B.context_side(a[2:]))
 
 
 def test_context_side_of_a_square_target_is_twice_its_side():
     """p = (w + h) / 4: a 50 x 50 target gets 25 pixels on each side."""
     assert B.context_side(np.array([50.0, 50.0])) == pytest.approx(100)
-
-
-def test_clip_keeps_what_is_inside():
-    np.testing.assert_allclose(B.clip(np.array([-5.0, 10, 20, 100]), 100, 50), [0, 10, 15, 40])

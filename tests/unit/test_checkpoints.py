@@ -20,7 +20,7 @@ def network(width=0.125):
     return net.eval()
 
 
-def same_outputs(a, b, tolerance):
+def assert_same_outputs(a, b, tolerance):
     x = torch.rand(1, 3, 255, 255, generator=torch.Generator().manual_seed(1)) * 255
     z = x[:, :, 64:191, 64:191]
     assert (a(z, x) - b(z, x)).abs().max() < tolerance * a(z, x).abs().max()
@@ -48,7 +48,7 @@ def test_matconvnet_round_trip(tmp_path):
     net = network()
     net.bias.data.fill_(-0.3)
     matconvnet(net, tmp_path / "2016-08-17.net.mat")
-    same_outputs(net, load_siamfc(tmp_path / "2016-08-17.net.mat"), 1e-5)
+    assert_same_outputs(net, load_siamfc(tmp_path / "2016-08-17.net.mat"), 1e-5)
 
 
 def test_siamfc_pytorch_v2(tmp_path):
@@ -57,7 +57,7 @@ def test_siamfc_pytorch_v2(tmp_path):
     state = {k: v for k, v in net.state_dict().items() if k != "bias"}
     assert len(state) == 30
     torch.save(state, tmp_path / "siamfc_alexnet_e50.pth")
-    same_outputs(net, load_siamfc(tmp_path / "siamfc_alexnet_e50.pth"), 1e-6)
+    assert_same_outputs(net, load_siamfc(tmp_path / "siamfc_alexnet_e50.pth"), 1e-6)
 
 
 def test_siamfc_pytorch_v1_names_are_a_bijection(tmp_path):
@@ -71,13 +71,13 @@ def test_siamfc_pytorch_v1_names_are_a_bijection(tmp_path):
                 state[was + key.removeprefix(new)] = value
     assert len(state) == 30
     torch.save(state, tmp_path / "model.pth")
-    same_outputs(net, load_siamfc(tmp_path / "model.pth"), 1e-6)
+    assert_same_outputs(net, load_siamfc(tmp_path / "model.pth"), 1e-6)
 
 
 def test_our_files_round_trip_in_half_precision(tmp_path):
     net = network()
     save_weights(net, tmp_path / "w.safetensors", {"seen": ["Car1"]})
-    same_outputs(net, load_siamfc(tmp_path / "w.safetensors"), 5e-3)
+    assert_same_outputs(net, load_siamfc(tmp_path / "w.safetensors"), 5e-3)
     assert provenance(tmp_path / "w.safetensors")["seen"] == ["Car1"]
     tracker = load_tracker("siamfc-3s", weights=tmp_path / "w.safetensors")
     assert tracker.seen == ("Car1",)

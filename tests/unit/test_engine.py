@@ -217,16 +217,24 @@ def test_once_is_evaluated_once_an_image():
     assert len(calls) == 2
 
 
+@dataclass
+class StillState(State):
+    boxes: torch.Tensor
+
+
+class Still:
+    """Never moves."""
+
+    name = "still"
+
+    def init(self, frames, boxes):
+        return StillState(boxes)
+
+    def track(self, state, frames):
+        return state, Output(state.boxes, torch.ones(len(state.boxes)))
+
+
 def test_opencv_style():
-    class Still:
-        name = "still"
-
-        def init(self, frames, boxes):
-            return StillState(boxes)
-
-        def track(self, state, frames):
-            return state, Output(state.boxes, torch.ones(1))
-
     one = OneTarget(Still())
     with pytest.raises(RuntimeError, match="before init"):
         one.update(np.zeros((4, 4, 3), np.uint8))
@@ -234,21 +242,7 @@ def test_opencv_style():
     assert one.update(np.zeros((4, 4, 3), np.uint8)).tolist() == [1, 2, 3, 4]
 
 
-@dataclass
-class StillState(State):
-    boxes: torch.Tensor
-
-
 def test_a_tracker_without_maps_is_not_run_again_for_them(tmp_path):
-    class Still:
-        name = "still"
-
-        def init(self, frames, boxes):
-            return StillState(boxes)
-
-        def track(self, state, frames):
-            return state, Output(state.boxes, torch.ones(1))
-
     done = []
     for _ in range(2):
         evaluate(Still(), dataset((4,)), results=tmp_path, keep_maps=True, on_done=lambda *a: done.append(a))
@@ -279,11 +273,8 @@ def test_the_readme_s_tracker_runs(tmp_path, monkeypatch):
 
 
 def test_boxes_of_a_wrong_shape_are_named(tmp_path):
-    class Flat:
+    class Flat(Still):
         name = "flat"
-
-        def init(self, frames, boxes):
-            return StillState(boxes)
 
         def track(self, state, frames):
             return state, Output(state.boxes[:, :3], torch.ones(1))

@@ -40,8 +40,8 @@ STRONG = Augmentation(
 class PairSampler:
     """Pairs for SiamFC: `sampler[index]` gives uint8 `z (127, 127, 3)` and `x (search, search, 3)`.
 
-    Both come from one sequence, at most `gap` frames apart, in either order (I.3: 100); "still" crops meet themselves.
-    sources weigh the stores' kinds: {"real": 2, "rendered": 1}; kinds not named weigh 1."""
+    Both come from one sequence, at most `gap` frames apart, in either order; "still" crops meet themselves.
+    weights: how often each kind of the stores is drawn, {"real": 2, "rendered": 1}; kinds not named weigh 1."""
 
     def __init__(
         self,

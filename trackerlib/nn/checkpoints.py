@@ -94,7 +94,7 @@ def _renamed(key: str) -> str:
 
 
 def read_matconvnet(path: str | Path) -> dict[str, Tensor]:
-    """siamese-fc's `.net.mat` (SPEC 7.1): `conv1f` (h, w, in, out), `conv1b`, `bn1m` gain, `bn1b`, `bn1x` (C, 2): mean
+    """siamese-fc's `.net.mat`: `conv1f` (h, w, in, out), `conv1b`, `bn1m` gain, `bn1b`, `bn1x` (C, 2): mean
     and standard deviation *with* epsilon, `adjust_f`, `adjust_b`. Both libraries cross-correlate: no flip."""
     try:
         from scipy.io import loadmat
