@@ -10,12 +10,24 @@
 from importlib import import_module
 
 __version__ = "0.1.0"
-__all__ = ["OneTarget", "RunSet", "evaluate", "load_dataset", "load_tracker", "score", "track_sequence"]
+__all__ = [
+    "InitUpdate",
+    "OneTarget",
+    "RunSet",
+    "evaluate",
+    "load_clip",
+    "load_dataset",
+    "load_tracker",
+    "score",
+    "track_sequence",
+]
 
 _HOME = {
+    "InitUpdate": "interchange",
     "OneTarget": "tracker",
     "RunSet": "bench.results",
     "evaluate": "bench.engine",
+    "load_clip": "data.folder",
     "load_dataset": "data",
     "load_tracker": "trackers",
     "score": "bench.score",

@@ -4,8 +4,6 @@ Every command is a few lines over the function of the same name, and imports tor
 A mistake is one line on stderr and exit code 2 (`TRK_DEBUG=1` shows the traceback).
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import warnings
@@ -13,19 +11,23 @@ from pathlib import Path
 
 import click
 
-RESULTS = click.option("--results", type=click.Path(path_type=Path), default=Path("results"), show_default=True)
+PATH = click.Path(path_type=Path)
+RESULTS = click.option("--results", type=PATH, default=Path("results"), show_default=True)
 PROFILE = click.option("--profile", default="smoke", show_default=True, help="smoke, small, paper")
 SETTINGS = click.option("--set", "settings", multiple=True, metavar="STAGE.PARAM=VALUE", help="change a parameter")
-FORMAT = click.option("--format", "form", type=click.Choice(["table", "csv", "json", "latex"]), default="table")
-ROOT = click.option("--root", type=click.Path(path_type=Path), help="where the dataset's files are")
-TRACKER = click.option(
-    "--tracker", default="siamfc-3s", show_default=True, help="siamfc (5 scales), siamfc-3s, or your own module:Class"
-)
-WEIGHTS = click.option(
-    "--weights",
-    help="a weights file, or shipped weights: siamfc (full width, the default) or siamfc-quarter (5 times as fast)",
-)
+FORMATS = click.Choice(["table", "csv", "json", "latex", "html"])
+FORMAT = click.option("--format", "form", type=FORMATS, default="table", show_default=True)
+ROOT = click.option("--root", type=PATH, help="where the dataset's files are")
+_TRACKERS = "siamfc (5 scales), siamfc-3s, or your own module:Class"
+TRACKER = click.option("--tracker", default="siamfc-3s", show_default=True, help=_TRACKERS)
+_WEIGHTS = "a weights file, or shipped weights: siamfc (full width, the default) or siamfc-quarter (5 times as fast)"
+WEIGHTS = click.option("--weights", help=_WEIGHTS)
 DTYPE = click.option("--dtype", default="float32", show_default=True, help="float32, or bfloat16 where the chip has it")
+_CONVENTIONS = "whose numbers: otb, uav, got10k, vot2015, ...; by default the dataset's and protocol's own"
+CONVENTION = click.option("--convention", help=_CONVENTIONS)
+_PROTOCOLS = """OPE, TRE, SRE, supervised; parameters after a colon: supervised:bounded=true,repetitions=1; several at
+once share lanes and decoded frames"""
+SEQUENCES = click.option("--sequences", type=click.IntRange(0), default=0, help="how many, from the first; 0 for all")
 DEVICE = click.option("--device", default="cpu", show_default=True)
 
 
@@ -104,102 +106,139 @@ def data() -> None:
 
 
 @data.command("list")
-def list_data() -> None:
-    """Name every dataset."""
-    from .data import DATASETS
+@ROOT
+def list_data(root) -> None:
+    """Name every dataset; with --root, say what of it is there, what is missing and where to get it."""
+    from .data.check import survey
 
-    for name in DATASETS:
-        click.echo(f"{name:<16}{'made in memory' if name.startswith('rendered') else 'from files, with --root'}")
+    for line in survey(root):
+        click.echo(line)
 
 
 @data.command("check")
 @click.argument("name")
 @ROOT
 def check_data(name, root) -> None:
-    """Load a dataset, decode every frame, and say what is there."""
-    from .data import load_dataset
+    """Load a dataset, decode every frame, hold counts and sizes against the benchmark's, and say what is there."""
+    from .data.check import check
     from .progress import progress
 
-    dataset = load_dataset(name, root)
-    for sequence in progress(dataset.values(), label=f"reading {name}"):
-        for frame in range(len(sequence)):
-            sequence.frames[frame]
-    click.echo(f"{name}: {len(dataset)} sequences, {sum(map(len, dataset.values()))} frames, digest {dataset.digest()}")
+    click.echo(check(name, root, lambda sequences: progress(sequences, label=f"reading {name}")))
 
 
 @cli.command()
-@click.option("--json", "file", type=click.Path(path_type=Path), help="also write the ratios to this file")
-def bench(file) -> None:
-    """Measure speed, each figure as a ratio to something measured in the same process."""
+@click.option("--json", "file", type=PATH, help="also write the ratios to this file")
+@click.option("--only", type=click.Choice(["trackers", "engine", "peers"]), help="a part of it; all take ten minutes")
+def bench(file, only) -> None:
+    """Measure speed, each figure as a ratio to something measured in the same process.
+
+    peers: against got10k 0.1.3 and vot-toolkit 0.9.0, where they are installed."""
     from .bench.speed import main
 
-    main(json=file)
+    main(file, only)
 
 
 @cli.command()
 @TRACKER
 @WEIGHTS
-@click.option("--dataset", "name", required=True, help="rendered, otb, otb100, ... (see `data list`)")
+@click.option("--dataset", "name", required=True, help="rendered, otb, otb100, vot2018, ... (see `data list`)")
 @ROOT
-@click.option("--protocol", default="OPE", show_default=True)
-@click.option("--results", type=click.Path(path_type=Path), default=Path("results/evaluate"), show_default=True)
-@click.option("--lanes", type=click.IntRange(1), default=1, show_default=True, help="targets tracked in one batch")
+@SEQUENCES
+@click.option("--protocol", "protocols", multiple=True, default=["OPE"], show_default=True, help=_PROTOCOLS)
+@click.option("--results", type=PATH, default=Path("results/evaluate"), show_default=True)
+@click.option("--lanes", default="1", show_default=True, help="targets tracked in one batch, or auto: measured first")
 @DEVICE
 @DTYPE
 @click.option("--seed", default=0, show_default=True)
 @click.option("--keep", type=click.Choice(["maps"]), help="keep the response maps too")
-@click.option("--convention", default="otb", show_default=True)
+@CONVENTION
 @FORMAT
 def evaluate(
-    tracker, weights, name, root, protocol, results, lanes, device, dtype, seed, keep, convention, form
+    tracker, weights, name, root, sequences, protocols, results, lanes, device, dtype, seed, keep, convention, form
 ) -> None:
-    """Run a tracker over a dataset by a protocol, store the results and score them."""
-    from .bench.conventions import convention_named
-    from .bench.engine import evaluate as run_protocol
+    """Run a tracker over a dataset by one or more protocols, store the results and score them."""
+    from .bench.conventions import convention_for
+    from .bench.engine import evaluate as run_protocols
+    from .bench.protocols import Supervised, protocol
     from .bench.score import score as score_results
     from .data import load_dataset
+    from .data.got10k import write_submission
     from .progress import counter
     from .show.tables import render
     from .trackers import load_tracker
 
-    convention_named(convention)  # a slip there is told before the hours of tracking
-    dataset = load_dataset(name, root)
+    if name == "got10k-test" and lanes != "1":
+        raise ValueError(
+            "got10k-test: its server wants the time of each frame, which one lane alone measures: --lanes 1"
+        )
+    if lanes != "auto" and not (lanes.isdecimal() and int(lanes)):
+        raise ValueError(f"--lanes {lanes}: want a number above 0, or auto")
+    chosen = [protocol(text) for text in protocols]
+    rules = [convention_for(p.name, name, convention) for p in chosen]  # a slip is told before the hours of tracking
+    fitted = zip(protocols, chosen, rules, strict=True)
+    chosen = [Supervised.as_of(rule) if text == "supervised" else p for text, p, rule in fitted]
+    dataset = load_dataset(name, root)[: sequences or None]
     loaded = load_tracker(tracker, weights, device, dtype, seed)
-    runs = run_protocol(
-        loaded, dataset, protocol, results, lanes, keep == "maps", seed, counter(f"{tracker} on {name}")
-    )
-    if failures := runs.failures():
-        lines = (f"{run}: {text.strip().splitlines()[-1]}" for run, text in failures.items())
-        raise RuntimeError(f"{len(failures)} of {len(dataset)} runs failed:\n  " + "\n  ".join(lines))
-    click.echo(render(score_results(runs, dataset, convention), form), nl=False)
-    click.echo(f"results: {runs.folder}", err=True)
+    count = counter(f"{tracker} on {name}")
+    lanes = lanes if lanes == "auto" else int(lanes)
+    stores = run_protocols(loaded, dataset, chosen, results, lanes, keep == "maps", seed, count)
+    failed = [
+        f"{run}, {text.splitlines()[0]}: {text.strip().splitlines()[-1]} (traceback: {runs.folder}/errors/{run}.txt)"
+        for runs in stores
+        for run, text in runs.failures().items()
+    ]
+    whole = [(runs, rule) for runs, rule in zip(stores, rules, strict=True) if not runs.failures()]
+    if name == "got10k-test":
+        for runs, _ in whole:
+            click.echo(write_submission(runs.folder, dataset, runs.folder / "submission.zip"))
+        whole = []
+    texts = [render(score_results(runs, dataset, rule), form) for runs, rule in whole]
+    texts[1:] = [text.split("\n", 1)[1] if form == "csv" else text for text in texts[1:]]  # one header
+    between = "" if form == "csv" else "\n"
+    click.echo(f"[{','.join(texts)}]\n" if form == "json" and len(stores) > 1 else between.join(texts), nl=False)
+    for runs in stores:
+        click.echo(f"results: {runs.folder}", err=True)
+    if failed:
+        shown = failed[:20] + ["..."] * (len(failed) > 20)
+        raise RuntimeError(f"{len(failed)} runs failed; what did not is stored:\n  " + "\n  ".join(shown))
 
 
 @cli.command()
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RESULT_DIR...")
+@click.argument("folders", nargs=-1, type=PATH, metavar="[RESULT_DIR]...")
 @click.option("--dataset", "name", required=True)
 @ROOT
-@click.option("--convention", default="otb", show_default=True)
+@SEQUENCES
+@click.option("--protocol", help="by default what the results say of themselves, else OPE")
+@click.option("--layout", help="how the files lie: otb, otb-0 (first pixel 0), pysot, got10k, vot; else guessed")
+@CONVENTION
 @FORMAT
-def score(folders, name, root, convention, form) -> None:
-    """Score stored or published result files. Needs the annotations of the dataset, no images."""
+def score(folders, name, root, sequences, protocol, layout, convention, form) -> None:
+    """Score stored or published result files. Needs the annotations of the dataset, no images.
+
+    RESULT_DIR: a folder a tracker; by default those in ROOT/results."""
+    from .bench.results import RunSet
     from .bench.score import score as score_results
     from .data import load_dataset
     from .show.tables import render
 
-    scores = score_results(folders, load_dataset(name, root), convention)
+    if not folders and root is not None:
+        folders = sorted(path for path in root.glob("results/*") if path.is_dir())
+    if not folders:
+        raise ValueError("no RESULT_DIR given, and no folder in ROOT/results: name a folder of result files")
+    runs = [RunSet(folder, layout) for folder in folders]
+    scores = score_results(runs, load_dataset(name, root)[: sequences or None], convention, protocol)
     click.echo(render(scores, form), nl=False)
     for note in scores.notes:
         click.echo(f"note: {note}", err=True)
 
 
 @cli.command()
-@click.argument("video", type=click.Path(path_type=Path))
+@click.argument("video", type=PATH)
 @click.option("--box", required=True, metavar="X,Y,W,H", help="the target in the first frame, pixels from 0")
 @TRACKER
 @WEIGHTS
 @DEVICE
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="CLIP.mp4")
+@click.option("--out", type=PATH, required=True, metavar="CLIP.mp4")
 def track(video, box, tracker, weights, device, out) -> None:
     """Track one target through a video file or a folder of images, and write a clip with the boxes drawn."""
     from .data.folder import load_clip

@@ -7,8 +7,6 @@ the door of the dataset or the file format, by the functions below.
 All functions take NumPy arrays or torch tensors and give back the same kind.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 
@@ -19,20 +17,30 @@ def _library(a: Array):
     return torch if isinstance(a, torch.Tensor) else np
 
 
-def from_one_based(boxes: Array) -> Array:
-    """OTB's 1-based `x, y, w, h` (the first pixel is 1) to ours."""
-    return boxes - _origin(boxes)
+def from_origin(rows: Array, origin: int) -> Array:
+    """A benchmark's `x, y, w, h` whose first pixel is `origin` (OTB: 1) to ours."""
+    return rows - _shift(rows, origin)
+
+
+def to_origin(boxes: Array, origin: int) -> Array:
+    """Ours to the `x, y, w, h` of a benchmark whose first pixel is `origin`."""
+    return boxes + _shift(boxes, origin)
+
+
+def from_one_based(rows: Array) -> Array:
+    """OTB's 1-based `x, y, w, h` to ours."""
+    return from_origin(rows, 1)
 
 
 def to_one_based(boxes: Array) -> Array:
     """Ours to OTB's 1-based `x, y, w, h`."""
-    return boxes + _origin(boxes)
+    return to_origin(boxes, 1)
 
 
-def _origin(boxes: Array) -> Array:
+def _shift(boxes: Array, origin: int) -> Array:
     if isinstance(boxes, torch.Tensor):
-        return boxes.new_tensor([1, 1, 0, 0])
-    return np.array([1, 1, 0, 0], dtype=np.float64)
+        return boxes.new_tensor([origin, origin, 0, 0])
+    return np.array([origin, origin, 0, 0], dtype=np.float64)
 
 
 def centre(boxes: Array) -> Array:

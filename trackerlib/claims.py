@@ -11,25 +11,19 @@
     contradicted     it does not; for an ordering, all of the interval is below zero
     undecided        an ordering whose interval holds zero; an interval that is not finite
     no number        the paper shows a curve or a rank, and prints no value to compare with
-
-Several stages may record one claim: each gets its row and its verdict.
 """
 
-from __future__ import annotations
-
-import csv
 import html
-import io
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .config import near
+import pandas as pd
+
 from .provenance import write_text
 from .resources import resource
 from .stages import stage_names
@@ -66,55 +60,46 @@ class Claim:
             return None
 
 
-def load_claims(path: Path | None = None) -> dict[str, Claim]:
-    """All claims by id. Raises ValueError, naming file and line, for a repeated id or an unknown kind."""
-    path = path or resource("data", "claims.csv")
+def load_claims() -> dict[str, Claim]:
+    """All claims by id. Raises ValueError, naming file and claim, for a repeated id or an unknown kind."""
+    path = resource("data", "claims.csv")
     claims: dict[str, Claim] = {}
-    with open(path, newline="") as f:
-        for row in csv.DictReader(f):
-            claim = Claim(**row)
-            if claim.kind not in KINDS:
-                raise ValueError(f"{path}: {claim.id}: kind {claim.kind!r}{near(claim.kind, KINDS)}")
-            if claim.id in claims:
-                raise ValueError(f"{path}: {claim.id} stands there twice")
-            claims[claim.id] = claim
+    for claim in (Claim(**row) for row in _rows(path)):
+        if claim.kind not in KINDS or claim.id in claims:
+            raise ValueError(f"{path}: {claim.id}: stands there twice, or its kind {claim.kind!r} is none of {KINDS}")
+        claims[claim.id] = claim
     return claims
 
 
-def load_benchmarks(path: Path | None = None) -> dict[str, str]:
+def load_benchmarks() -> dict[str, str]:
     """`Dataset.annotation_digest` of a registered benchmark to its name as claims.csv spells it."""
-    with open(path or resource("data", "benchmarks.csv"), newline="") as f:
-        return {row["digest"]: row["dataset"] for row in csv.DictReader(f)}
+    return {row["digest"]: row["dataset"] for row in _rows(resource("data", "benchmarks.csv"))}
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return pd.read_csv(path, dtype=str, keep_default_na=False).to_dict("records")
 
 
 def collect(results: Path) -> dict[str, list[dict[str, Any]]]:
     """Every number that the finished stages under results/<profile> recorded: name to its records, each with its
     `stage`."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for stage, manifest in _manifests(results).items():
-        for name, record in manifest["metrics"].items():
+    known = stage_names()
+    for stage, manifest in _finished(results).items():
+        for name, record in manifest["metrics"].items() if stage in known else ():
             found.setdefault(name, []).append({**record, "stage": stage})
     return found
 
 
 def left_out(results: Path) -> list[str]:
     """Finished stages under results/<profile> that stages.yaml no longer has: nothing of theirs is reported."""
-    return sorted(set(_finished(results)) - stage_names())
-
-
-def _manifests(results: Path) -> dict[str, dict[str, Any]]:
-    known = stage_names()
-    return {stage: manifest for stage, manifest in _finished(results).items() if stage in known}
+    return sorted(_finished(results).keys() - stage_names())
 
 
 def _finished(results: Path) -> dict[str, dict[str, Any]]:
     """The manifests of finished stages by stage (a run set of the benchmark keeps another file of that name)."""
-    found = {}
-    for path in sorted(results.rglob("manifest.json")):
-        manifest = json.loads(path.read_text())
-        if "stage" in manifest and results / manifest["stage"] == path.parent:
-            found[manifest["stage"]] = manifest
-    return found
+    read = {path: json.loads(path.read_text()) for path in sorted(results.rglob("manifest.json"))}
+    return {m["stage"]: m for path, m in read.items() if "stage" in m and results / m["stage"] == path.parent}
 
 
 def verdict(claim: Claim, record: Mapping[str, Any] | None, benchmarks: Mapping[str, str]) -> str:
@@ -149,10 +134,11 @@ def measured(results: Path) -> list[dict[str, Any]]:
     ids, benchmarks, rows = load_claims(), load_benchmarks(), []
     for name, records in collect(results).items():
         for record in records if name not in ids else ():
-            data = record["dataset"]
-            label = data and (data if record["dataset_digest"] in benchmarks else _incomparable(data))
-            row = {"name": name, **_ours(record), "data": label}
-            rows.append({"value" if column == "ours" else column: value for column, value in row.items()})
+            ours, data = _ours(record), record["dataset"]
+            if data and record["dataset_digest"] not in benchmarks:
+                kind = "rendered" if data.startswith("rendered") else "unregistered"
+                data = f"{kind} data: not comparable ({data})"
+            rows.append({"name": name, "value": ours.pop("ours"), **ours, "data": data})
     return sorted(rows, key=lambda row: row["stage"])
 
 
@@ -160,11 +146,6 @@ def _ours(record: Mapping[str, Any]) -> dict[str, Any]:
     low, high = record.get("interval") or (None, None)
     facts = {column: record.get(column) for column in ("n", "seen", "convention", "stage")}
     return {"ours": record.get("value"), "low": low, "high": high, **facts, "our_data": record.get("dataset")}
-
-
-def _incomparable(data: str) -> str:
-    kind = "rendered" if data.startswith("rendered") else "unregistered"
-    return f"{kind} data: not comparable ({data})"
 
 
 def headline(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
@@ -187,16 +168,12 @@ def sentence(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def write_report(results: Path) -> tuple[Path, Path]:
     """Write report.html (self-contained but for the figures beside it) and report.csv into results/<profile>."""
-    rows = compare(results)
-    table = io.StringIO()
-    writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    page, sheet = results / "report.html", results / "report.csv"
-    for stage in left_out(results):
+    rows, gone = compare(results), left_out(results)
+    for stage in gone:
         print(f"{results / stage}: left out, no stage of that name is in stages.yaml any more")
-    write_text(sheet, table.getvalue())
-    write_text(page, _page(results, rows))
+    page, sheet = results / "report.html", results / "report.csv"
+    write_text(sheet, pd.DataFrame(rows, dtype=object).to_csv(index=False))
+    write_text(page, _page(results, rows, gone))
     return page, sheet
 
 
@@ -206,7 +183,7 @@ td.r{text-align:right;font-variant-numeric:tabular-nums}img{max-width:36rem;disp
 .reproduced{color:#176d2f}.contradicted{color:#a01818}.undecided{color:#7a5a00}summary{cursor:pointer;margin:.8rem 0}"""
 
 
-def _page(results: Path, rows: list[dict[str, Any]]) -> str:
+def _page(results: Path, rows: list[dict[str, Any]], gone: list[str]) -> str:
     profile = results.resolve().name
     parts = [
         f"<!doctype html><html lang=en><meta charset=utf-8><title>trackerlib: {profile}</title><style>{_STYLE}</style>",
@@ -215,43 +192,40 @@ def _page(results: Path, rows: list[dict[str, Any]]) -> str:
         "sequences is no benchmark number, nor is one of weights trained on test sequences (<i>seen</i>, of the n): "
         "both stand here as <i>not comparable</i>.</p>",
         "<h2>Measured by these stages</h2>",
-        _html_table(measured(results), ("stage", "name", "value", "low", "high", "n", "seen", "convention", "data")),
-        f"<p>Left out, in stages.yaml no more: {html.escape(', '.join(left_out(results)) or 'none')}.</p>",
+        _table(measured(results), ("stage", "name", "value", "low", "high", "n", "seen", "convention", "data")),
+        f"<p>Left out, in stages.yaml no more: {html.escape(', '.join(gone) or 'none')}.</p>",
         "<h2>Claims</h2>",
     ]
     reported = ("place", "dataset", "protocol", "tracker", "metric", "value", "provenance")
     columns = (*reported, "ours", "low", "high", "n", "seen", "our_data", "stage", "verdict")
     for paper in dict.fromkeys(row["paper"] for row in rows):
-        for title, kinds in (("own claims and orderings", ("own", "ordering")), ("rivals", ("rival",))):
-            some = [row for row in rows if row["paper"] == paper and row["kind"] in kinds]
-            summary = f"{paper}: {len({row['id'] for row in some})} {title}" + (
-                f" ({sentence(some)})" if "own" in kinds else ""
-            )
-            table = _html_table(some, columns)
-            parts.append(f"<details{' open' if 'own' in kinds else ''}><summary>{summary}</summary>{table}</details>")
-    parts += ["<h2>Figures</h2>", *_figures(results)]
-    return "\n".join(parts) + "\n"
+        for rival, title in ((False, "own claims and orderings"), (True, "rivals")):
+            some = [row for row in rows if row["paper"] == paper and (row["kind"] == "rival") == rival]
+            opened, counts = ("", "") if rival else (" open", f" ({sentence(some)})")
+            summary = f"{paper}: {len({row['id'] for row in some})} {title}{counts}"
+            parts.append(f"<details{opened}><summary>{summary}</summary>{_table(some, columns)}</details>")
+    return "\n".join([*parts, "<h2>Figures</h2>", *_figures(results, gone)]) + "\n"
 
 
-def _html_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
+def _table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> str:
     if not rows:
         return "<p>None.</p>"
     head = "".join(f"<th>{name.replace('_', ' ')}" for name in columns)
-    lines = ("<tr>" + "".join(_html_cell(name, row[name]) for name in columns) for row in rows)
+    lines = ("<tr>" + "".join(_cell(name, row[name]) for name in columns) for row in rows)
     return f"<table><tr>{head}" + "\n".join(lines) + "</table>"
 
 
-def _html_cell(name: str, value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
     if isinstance(value, float):
         return f"<td class=r>{value:.4g}"
     style = f" class={value}" if name == "verdict" and " " not in value else ""
     return f"<td{style}>{'' if value is None else html.escape(str(value))}"
 
 
-def _figures(results: Path) -> Iterable[str]:
+def _figures(results: Path, gone: list[str]) -> Iterable[str]:
     """Figures that stages left as PNG, by reference, and the executed notebooks that hold the others."""
-    for stage in _manifests(results):
+    for stage in sorted(_finished(results).keys() - gone):
         yield f"<h3>{html.escape(stage)}</h3><p><a href='{stage}/executed.ipynb'>executed notebook</a></p>"
         for path in sorted((results / stage).glob("*.png")):
-            relative = html.escape(os.path.relpath(path, results))
+            relative = html.escape(str(path.relative_to(results)))
             yield f"<img src='{relative}' alt='{html.escape(path.stem)}' loading=lazy>"

@@ -1,7 +1,5 @@
 """Configurations are frozen dataclasses; this is the one place that builds them from loose values."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -13,7 +11,8 @@ C = TypeVar("C")
 def near(name: str, known) -> str:
     """`; near: a, b` for the known names that resemble `name`, else the whole list."""
     known = sorted(known)
-    return f"; near: {', '.join(difflib.get_close_matches(name, known, 3) or known)}"
+    close = difflib.get_close_matches(name, known, 3)
+    return f"; {'near' if close else 'there are'}: {', '.join(close or known) or 'none'}"
 
 
 def configured(base: C, values: Mapping[str, Any]) -> C:

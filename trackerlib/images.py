@@ -5,8 +5,6 @@ output pixel `i` looks at `centre - side / 2 + (i + 1/2) * side / out`, bilinear
 and tracking. What lies outside the frame is the target's mean colour; the frame itself is never padded.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2
@@ -64,21 +62,31 @@ def context_crops(image: Tensor, centres: Tensor, sides: Tensor, out: int, fill:
 
     Bilinear weights that fall outside the frame belong to the fill: sampling with zeros outside leaves exactly
     `1 - inside` of it, where `inside` is the share of the bilinear kernel on the frame."""
+    image, centres = _window(image, centres, sides)
     count, (height, width) = len(sides), image.shape[1:]
     steps = (torch.arange(out, device=image.device) + 0.5) / out - 0.5
     xs, ys = ((centres[:, i, None] + sides[:, None] * steps).float() for i in (0, 1))  # (K, out)
-    grid = torch.stack(
-        [
-            (2 * xs / width - 1)[:, None, :].expand(count, out, out),
-            (2 * ys / height - 1)[:, :, None].expand(count, out, out),
-        ],
-        -1,
-    )
+    grid = xs.new_empty(count, out, out, 2)
+    grid[..., 0] = (2 * xs / width - 1)[:, None, :]
+    grid[..., 1] = (2 * ys / height - 1)[:, :, None]
     tall = grid.reshape(1, count * out, out, 2)  # K crops below one another: one image, one call
     pixels = F.grid_sample(image[None].float(), tall, mode="bilinear", padding_mode="zeros", align_corners=False)
     pixels = pixels.reshape(3, count, out, out).transpose(0, 1)
     inside = _inside(ys, height)[:, :, None] * _inside(xs, width)[:, None, :]
-    return pixels + (1 - inside)[:, None] * fill.expand(count, 3)[:, :, None, None]
+    return torch.addcmul(pixels, (1 - inside)[:, None], fill.expand(count, 3)[:, :, None, None])
+
+
+def _window(image: Tensor, centres: Tensor, sides: Tensor) -> tuple[Tensor, Tensor]:
+    """The part of an image that crops touch, and their centres in it. On a CPU: only that need become float; a GPU
+    would wait for the numbers longer than the rest takes."""
+    if image.device.type != "cpu":
+        return image, centres
+    reach = sides[:, None] / 2 + 2
+    size = torch.tensor([image.shape[2], image.shape[1]])
+    low = (centres - reach).amin(0).long().clamp(torch.zeros(2, dtype=torch.long), size - 1)
+    high = torch.maximum((centres + reach).amax(0).long().clamp_max(size), low + 1)
+    (x1, y1), (x2, y2) = low.tolist(), high.tolist()
+    return image[:, y1:y2, x1:x2], centres - low
 
 
 def _inside(at: Tensor, length: int) -> Tensor:

@@ -18,22 +18,17 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from .config import near
 from .provenance import write_json
 from .resources import resource
 
+if TYPE_CHECKING:  # torch comes with it
+    from .data import Dataset
+
 METRICS = "metrics.json"
-
-
-class NamesData(Protocol):
-    """What `record` asks of a dataset (a `trackerlib.data.Dataset` is one)."""
-
-    name: str
-
-    def annotation_digest(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -51,17 +46,15 @@ class Stage:
         is nothing: `otherwise` (a shipped file), and a line says so.
 
         Raises FileNotFoundError, naming the stage to run."""
-        if stage in self.inputs:
-            candidates = [Path(self.inputs[stage]) / file]
-        else:
-            candidates = [results_root() / profile / stage / file for profile in ("interactive", "smoke")]
-        for path in candidates:
-            if path.exists():
-                return path
+        by_hand = [results_root() / profile / stage for profile in ("interactive", "smoke")]
+        candidates = [Path(self.inputs[stage])] if stage in self.inputs else by_hand
+        for folder in candidates:
+            if (folder / file).exists():
+                return folder / file
         if otherwise is not None and stage not in self.inputs:
             print(f"{stage} has not run here: using {otherwise.name} as shipped")
             return otherwise
-        raise FileNotFoundError(f"{candidates[0]}: not there; run the stage first: python -m trackerlib run {stage}")
+        raise FileNotFoundError(f"{candidates[0] / file}: not there; run first: python -m trackerlib run {stage}")
 
     def record(
         self,
@@ -71,7 +64,7 @@ class Stage:
         n: int | None = None,
         interval: tuple[float, float] | None = None,
         convention: str | None = None,
-        dataset: NamesData | None = None,
+        dataset: Dataset | None = None,
         seen: int = 0,
     ) -> None:
         """Keep a number in the stage's metrics.json, under a free name or under the id of a claim in data/claims.csv.
@@ -84,16 +77,12 @@ class Stage:
         Raises ValueError for an unknown claim, and for a claim without its evidence or with a value or interval that is
         not finite; under a free name such a number is kept as null."""
         value = float(value)
-        evidence = {"n": n, "interval": interval, "convention": convention, "dataset": dataset}
-        if _is_claim(name):
-            absent = [k for k, v in evidence.items() if v is None]
-            if absent or not all(map(math.isfinite, (value, *interval))):
-                wants = f"a finite value and interval, and {', '.join(evidence)}"
-                raise ValueError(f"claim {name} = {value}, interval {interval}: a claim wants {wants}")
         finite = interval is not None and all(map(math.isfinite, interval))
-        path = self.folder / METRICS
-        records = json.loads(path.read_text()) if path.exists() else {}
-        records[name] = {
+        evident = finite and math.isfinite(value) and None not in (n, convention, dataset)
+        if _is_claim(name) and not evident:
+            wants = "a finite value and interval, and n, interval, convention, dataset"
+            raise ValueError(f"claim {name} = {value}, interval {interval}: a claim wants {wants}")
+        record = {
             "value": value if math.isfinite(value) else None,
             "n": n,
             "seen": seen,
@@ -102,7 +91,7 @@ class Stage:
             "dataset": None if dataset is None else dataset.name,
             "dataset_digest": None if dataset is None else dataset.annotation_digest(),
         }
-        write_json(path, records)
+        write_json(self.folder / METRICS, read_records(self.folder) | {name: record})
         spread = f"  [{interval[0]:.4g}, {interval[1]:.4g}]" if finite else ""
         print(f"{name} = {value:.4g}{spread}")
 
@@ -124,13 +113,10 @@ def results_root() -> Path:
 def _is_claim(name: str) -> bool:
     """Claim ids begin with a paper and a dot; such a name that no row has is a slip of the pen."""
     with open(resource("data", "claims.csv"), newline="") as f:
-        ids = {row["id"] for row in csv.DictReader(f)}
-    if name in ids:
-        return True
-    if name.split(".")[0] in {i.split(".")[0] for i in ids}:
-        near = ", ".join(get_close_matches(name, ids, 3)) or "none"
-        raise ValueError(f"data/claims.csv has no claim {name!r}; near: {near}")
-    return False
+        of_paper = {row["id"] for row in csv.DictReader(f) if row["paper"] == name.split(".")[0]}
+    if of_paper and name not in of_paper:
+        raise ValueError(f"data/claims.csv has no claim {name!r}{near(name, of_paper)}")
+    return bool(of_paper)
 
 
 def read_records(folder: str | Path) -> dict[str, dict[str, Any]]:

@@ -4,23 +4,19 @@ papermill warns about an unknown parameter and runs the default experiment, and 
 rate; here both are errors before anything starts. The cell holds one typed literal a line: `steps: int = 40  # help`.
 """
 
-from __future__ import annotations
-
 import ast
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .config import near
 
 RUNNERS = ("out_dir", "inputs")  # filled by the runner, never by a profile or a user
-_SCALARS = {"str": str, "bool": bool, "int": int, "float": float, "list": list, "dict": dict}
+_PLAIN = {"str": str, "bool": bool, "int": int, "float": float, "list": list, "dict": dict}
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     annotation: ast.expr
     default: Any
 
@@ -29,25 +25,18 @@ class Parameter:
         return ast.unparse(self.annotation)
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     source: str
-    tags: tuple[str, ...]
+    tags: Sequence[str]
 
 
 def code_cells(notebook: Path) -> list[Cell]:
     """The code cells of a notebook file. Raises FileNotFoundError, or ValueError when it is no notebook."""
     try:
-        cells = json.loads(notebook.read_text())["cells"]
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{notebook}: no such notebook") from None
+        cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{notebook}: not a notebook of format 4 ({error})") from None
-    return [
-        Cell("".join(cell["source"]), tuple(cell.get("metadata", {}).get("tags", ())))
-        for cell in cells
-        if cell["cell_type"] == "code"
-    ]
+    return [Cell("".join(cell["source"]), cell["metadata"].get("tags", ())) for cell in cells]
 
 
 def declared(notebook: Path) -> dict[str, Parameter]:
@@ -57,16 +46,16 @@ def declared(notebook: Path) -> dict[str, Parameter]:
         raise ValueError(f"{notebook}: {len(tagged)} cells tagged 'parameters', want exactly one")
     found = {}
     for node in ast.parse(tagged[0].source).body:
-        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name) or node.value is None:
-            line = ast.unparse(node).splitlines()[0]
-            raise ValueError(f"{notebook}: parameters cell: {line!r} is not `name: type = literal`")
-        name = node.target.id
-        try:
-            parameter = Parameter(node.annotation, ast.literal_eval(node.value))
-        except ValueError:
-            raise ValueError(f"{notebook}: parameter {name}: {ast.unparse(node.value)!r} is no literal") from None
-        _check(f"{notebook}: default of", name, parameter.default, parameter)
-        found[name] = parameter
+        match node:
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=ast.expr() as value):
+                try:
+                    found[name] = Parameter(annotation, ast.literal_eval(value))
+                except ValueError:
+                    raise ValueError(f"{notebook}: parameter {name}: {ast.unparse(value)!r} is no literal") from None
+                _check(f"{notebook}: default of", name, found[name].default, found[name])
+            case _:
+                line = ast.unparse(node).splitlines()[0]
+                raise ValueError(f"{notebook}: parameters cell: {line!r} is not `name: type = literal`")
     if "out_dir" not in found:
         raise ValueError(f'{notebook}: the parameters cell lacks `out_dir: str = ""` (where the stage writes)')
     return found
@@ -89,11 +78,11 @@ def resolved(notebook: Path, values: Mapping[str, Any], origin: str) -> dict[str
 
 
 def from_text(notebook: Path, name: str, text: str) -> Any:
-    """A value as typed on the command line, read as its parameter's type asks: text as it is, the rest literals."""
+    """A value as typed on the command line, read as its parameter's type asks: text as it is, the rest literals.
+
+    An unknown name is for `resolved` to refuse."""
     known = declared(notebook)
-    if name not in known:
-        raise ValueError(f"--set: {notebook.name} has no parameter {name!r}{near(name, set(known) - set(RUNNERS))}")
-    if known[name].type == "str":
+    if name in known and known[name].type == "str":
         return text
     try:
         return ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
@@ -116,10 +105,10 @@ def _fits(value: Any, annotation: ast.expr) -> bool:
             return _fits(value, left) or _fits(value, right)
         case ast.Name(id="float"):
             return type(value) in (int, float)
-        case ast.Name(id=name) if name in _SCALARS:
-            return type(value) is _SCALARS[name]
+        case ast.Name(id=name) if name in _PLAIN:
+            return type(value) is _PLAIN[name]
         case ast.Subscript(value=ast.Name(id="list"), slice=item):
             return type(value) is list and all(_fits(v, item) for v in value)
         case ast.Subscript(value=ast.Name(id="dict"), slice=ast.Tuple(elts=[key, item])):
             return type(value) is dict and all(_fits(k, key) and _fits(v, item) for k, v in value.items())
-    raise ValueError(f"parameter type {ast.unparse(annotation)!r}: use {', '.join(_SCALARS)}, list[...] or a union")
+    raise ValueError(f"parameter type {ast.unparse(annotation)!r}: use {', '.join(_PLAIN)}, list[...] or a union")

@@ -1,7 +1,5 @@
 """Progress: one live bar where somebody looks on, one clean line where nobody does."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time
@@ -19,21 +17,19 @@ def progress(iterable: Iterable[T], total: int | None = None, label: str = "") -
     In Jupyter and on a terminal: tqdm's live bar. Headless (`TRK_HEADLESS=1`, or stderr is a file or a pipe): one line
     at the end, and one every 30 seconds in between, where tqdm would leave a frozen 0 % widget in an executed notebook
     and hundreds of lines in a log."""
-    if total is None and hasattr(iterable, "__len__"):
-        total = len(iterable)
     if _headless():
-        return _lines(iterable, total, label)
+        return _lines(iterable, total, label or "progress")
     from tqdm.auto import tqdm
 
     return tqdm(iterable, total=total, desc=label or None)
 
 
-def counter(label: str) -> Callable[[Any, int, int], None]:
+def counter(label: str) -> Callable[[Any, int, int | None], None]:
     """The same for what counts by itself: a function to call with (what was done, how many are, of how many)."""
     start = spoken = time.monotonic()
     bar = None
 
-    def done(_: Any, count: int, of: int) -> None:
+    def done(_: Any, count: int, of: int | None) -> None:
         nonlocal bar, spoken
         now = time.monotonic()
         if not _headless():
@@ -45,31 +41,23 @@ def counter(label: str) -> Callable[[Any, int, int], None]:
                 bar.close()
         elif count == of or now - spoken >= _EVERY:
             spoken = now
-            _say(label, count, of, now - start)
+            part = f"/{of}" if of not in (None, count) else ""
+            rate = f", {count / (now - start):.3g}/s" if now > start else ""
+            print(f"{label}: {count}{part} in {now - start:.1f} s{rate}", file=sys.stderr, flush=True)
 
     return done
 
 
 def _headless() -> bool:
-    if os.environ.get("TRK_HEADLESS") == "1":
-        return True
-    return "ipykernel" not in sys.modules and not sys.stderr.isatty()
+    return os.environ.get("TRK_HEADLESS") == "1" or ("ipykernel" not in sys.modules and not sys.stderr.isatty())
 
 
 def _lines(iterable: Iterable[T], total: int | None, label: str) -> Iterator[T]:
-    start = spoken = time.monotonic()
-    done = 0
-    for item in iterable:
+    say, count = counter(label), 0
+    if total is None and hasattr(iterable, "__len__"):
+        total = len(iterable)
+    for count, item in enumerate(iterable, 1):
         yield item
-        done += 1
-        now = time.monotonic()
-        if now - spoken >= _EVERY and done != total:
-            spoken = now
-            _say(label, done, total, now - start)
-    _say(label, done, total, time.monotonic() - start)
-
-
-def _say(label: str, done: int, total: int | None, seconds: float) -> None:
-    of = f"/{total}" if total is not None and total != done else ""
-    rate = f", {done / seconds:.3g}/s" if seconds > 0 else ""
-    print(f"{label or 'progress'}: {done}{of} in {seconds:.1f} s{rate}", file=sys.stderr, flush=True)
+        if count != total:
+            say(item, count, total)
+    say(None, count, count)

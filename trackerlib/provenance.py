@@ -3,8 +3,6 @@
 Keys of stages and of results are hashes of what determines the outcome; code enters as syntax trees, so that an edited
 comment or docstring invalidates nothing."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import hashlib
@@ -18,7 +16,6 @@ import platform
 import secrets
 import sys
 import sysconfig
-import tempfile
 import types
 from collections.abc import Iterable
 from pathlib import Path
@@ -45,7 +42,14 @@ def file_sha256(path: str | Path) -> str:
 
 def canonical(value: Any) -> str:
     """JSON with sorted keys: equal values, equal text."""
-    return json.dumps(value, sort_keys=True, default=str, separators=(",", ":"))
+    return json.dumps(value, sort_keys=True, default=_as_text, separators=(",", ":"))
+
+
+def _as_text(value: Any) -> str:
+    """Arrays and tensors by their bytes: their text leaves out the middle."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    return sha256(str(value.shape), value.tobytes()) if hasattr(value, "tobytes") else str(value)
 
 
 def code_digest(modules: Iterable[str]) -> str:
@@ -69,17 +73,12 @@ def class_digest(cls: type) -> str:
         if _is_ours(base.__module__) or _source(base.__module__):
             modules.add(base.__module__)
         elif base.__module__ == "__main__":
-            found = _cells(base)
-            parts += found[0] or [secrets.token_hex()]
-            modules |= found[1]
+            cells, imported = _cells(base)
+            parts += cells
+            modules |= imported
         elif base is cls:
             parts.append(secrets.token_hex())
     return sha256(*parts, *_trees(modules))
-
-
-def imported_modules(source: str) -> set[str]:
-    """The modules of trackerlib that a piece of code (a notebook's cells) imports, the lazy names' homes too."""
-    return {name for name in _imports(ast.parse(source), "") if _is_ours(name)}
 
 
 def syntax(node: Any) -> str:
@@ -107,18 +106,18 @@ def _trees(modules: Iterable[str]) -> list[str]:
             package = name if path.name == "__init__.py" else name.rpartition(".")[0]
             if name == "__main__":  # `python -m pack.module`
                 package = getattr(sys.modules[name], "__package__", None) or ""
-            seen[name], imports = _parse(path, package, path.stat().st_mtime_ns)
-            todo += [i for i in imports if _is_ours(i) or not _is_ours(name)]
+            seen[name], imported = _parse(path, package, path.stat().st_mtime_ns)
+            todo += [i for i in imported if _is_ours(i) or not _is_ours(name)]
     return [f"{name}={seen[name]}" for name in sorted(seen)]
 
 
 @functools.lru_cache(maxsize=512)
 def _parse(path: Path, package: str, mtime: int) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(path.read_text(), str(path))
-    return sha256(syntax(tree)), tuple(sorted(set(_imports(tree, package))))
+    return sha256(syntax(tree)), tuple(sorted(set(imports(tree, package))))
 
 
-def _imports(tree: ast.AST, package: str) -> Iterable[str]:
+def imports(tree: ast.AST, package: str = "") -> Iterable[str]:
     """Dotted names that a tree imports: modules, and what may be one (`from a import b`: `a` and `a.b`).
 
     A lazy name of trackerlib counts as the module it comes from. Code outside trackerlib may say `tl.load_tracker`:
@@ -127,8 +126,8 @@ def _imports(tree: ast.AST, package: str) -> Iterable[str]:
         if isinstance(node, ast.Import):
             yield from (a.name for a in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
+            above = package.rsplit(".", node.level - 1)[:1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
             yield base
             names = [a.name for a in node.names]
             yield from (f"{base}.{name}" for name in names)
@@ -149,18 +148,16 @@ def _source(name: str) -> Path | None:
     if home is None or home.suffix == ".py":
         return None if rest else home
     path = home.joinpath(*rest)
-    candidates = [path / "__init__.py", *([path.with_suffix(".py")] if rest else [])]
-    return next((c for c in candidates if c.is_file()), None)
+    return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
 
 
 def _local(top: str) -> Path | None:
     """File or package folder of a top-level module that is neither installed nor of the standard library."""
     try:
-        spec = sys.modules.get(top) or importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    file = getattr(spec, "__file__", None) or getattr(spec, "origin", None)
-    folders = getattr(spec, "__path__", None) or getattr(spec, "submodule_search_locations", None)
+        spec = importlib.util.find_spec(top)
+        file, folders = spec.origin, spec.submodule_search_locations
+    except (ImportError, ValueError, AttributeError):  # no module, or without a spec, as a script's `__main__` is
+        file, folders = getattr(sys.modules.get(top), "__file__", None), None
     if not (file or folders):
         return None
     path = Path(next(iter(folders)) if folders else file).resolve()
@@ -171,32 +168,30 @@ def _local(top: str) -> Path | None:
 
 
 def _cells(cls: type) -> tuple[list[str], set[str]]:
-    """What a class typed into a notebook runs: the trees of its cells (none: no source) with plain values, and modules.
+    """What a class typed into a notebook runs: the trees of its cells with plain values, and modules.
 
     IPython keeps a cell's source in `linecache`, under the file name that the functions of the cell carry."""
-    sources: dict[str, str] = {}
-    values: dict[str, str] = {}
+    files: set[str] = set()
+    parts: set[str] = set()
     modules: set[str] = set()
     scope, todo = vars(sys.modules[cls.__module__]), [cls]
     while todo:
-        for file in _files(todo.pop()) - set(sources):
-            source = "".join(linecache.getlines(file))
-            if not source:
-                continue
-            tree = ast.parse(source)
-            sources[file] = syntax(tree)
-            modules |= set(_imports(tree, ""))
-            for name in sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & set(scope)):
+        new = {file for file in _files(todo.pop()) if linecache.getlines(file)} - files
+        files |= new
+        for tree in (ast.parse("".join(linecache.getlines(file))) for file in new):
+            parts.add(syntax(tree))
+            modules.update(imports(tree))
+            for name in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & set(scope):
                 value = scope[name]
-                if isinstance(value, bool | int | float | str | tuple | list | dict | None):
-                    values[name] = f"{name}={value!r}"
+                if isinstance(value, int | float | str | tuple | list | dict | None):
+                    parts.add(f"{name}={value!r}")
                 elif isinstance(value, types.ModuleType):
                     modules.add(value.__name__)
                 elif getattr(value, "__module__", None) == cls.__module__:
                     todo.append(value)
                 else:
                     modules.add(getattr(value, "__module__", None) or "")
-    return [*sorted(sources.values()), *(values[v] for v in sorted(values))] if sources else [], modules
+    return sorted(parts) or [secrets.token_hex()], modules
 
 
 def _files(thing: Any) -> set[str]:
@@ -211,10 +206,11 @@ def environment() -> dict[str, Any]:
     import torch
 
     packages = ("torch", "numpy", "opencv-python-headless", "pandas", "safetensors", "papermill", "matplotlib")
+    installed = {d.name: d.version for d in importlib.metadata.distributions()}
     return {
         "python": platform.python_version(),
-        "packages": {p: _version(p) for p in packages},
-        "trackerlib": _version("trackerlib"),
+        "packages": {p: installed.get(p) for p in packages},
+        "trackerlib": installed.get("trackerlib"),
         "machine": platform.machine(),
         "system": platform.system(),
         "cores": os.cpu_count(),
@@ -223,28 +219,19 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file whole or not at all: a temporary name beside it, flushed to disk, then renamed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(handle, "wb") as f:
+        with open(temporary, "xb") as f:
             f.write(data)
             f.flush()
             os.fsync(f.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -2,8 +2,6 @@
 
 In a checkout they are the top-level folders `data` and `notebooks`; an installed wheel has them under `_shipped`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent

@@ -5,12 +5,10 @@ SystemExit(0) leaves return code 0), so a stage is done when its manifest is the
 return code 0 and every code cell executed without an error.
 """
 
-from __future__ import annotations
-
-import datetime
 import fcntl
 import functools
 import json
+import logging
 import os
 import shutil
 import signal
@@ -22,26 +20,32 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from . import provenance
 from .notebook import METRICS, read_records
 from .parameters import declared
-from .stages import MANIFEST, SMOKE, Graph, Stage, code_hash, data_digests
+from .stages import MANIFEST, SMOKE, Graph, Stage, code_hash
 
-EXECUTED, LOG, PARAMETERS, TIMES = "executed.ipynb", "log.txt", "params.json", "times.json"
+EXECUTED, LOG, PARAMETERS = "executed.ipynb", "log.txt", "params.json"
 _KILLED = 138  # papermill's return code when the kernel died
 _GRACE = 8.0  # seconds between asking a notebook to stop and killing it
 _EVERY = 30.0  # seconds between signs of life where the output is no terminal
+_ENVIRONMENT = {
+    "TRK_HEADLESS": "1",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # figures without a display
+    "PYTHONHASHSEED": "0",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+}
+_hardware = functools.cache(provenance.environment)
 
 
 @dataclass
 class _Job:
     stage: Stage
     process: subprocess.Popen
-    log: IO[bytes]
     began: float
-    attempt: int = 1
+    attempt: int
 
     @property
     def seconds(self) -> float:
@@ -74,85 +78,88 @@ def run(graph: Graph, targets: Iterable[str], results: Path, jobs: int = 1, forc
     folder = (results / graph.profile).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder) as lock, _stoppable():
-        fresh = [name for name in wanted if graph.state(name, folder) == "fresh" and not (force and name in chosen)]
-        pending = [name for name in wanted if name not in fresh]
-        return _Scheduler(graph, folder, lock, jobs, set(chosen) if force else set()).work(pending, fresh)
+        return _Scheduler(graph, folder, lock, jobs, set(chosen) if force else set()).work(wanted)
 
 
 class _Scheduler:
+    """Starts stages, looks after them, and says so: on a terminal in one line that lives, elsewhere in a line an event
+    and a sign of life."""
+
     def __init__(self, graph: Graph, folder: Path, lock: int, jobs: int, restart: set[str]):
         self.graph, self.folder, self.lock, self.jobs, self.restart = graph, folder, lock, max(jobs, 1), restart
         self.running: dict[str, _Job] = {}
-        self.outcome = Outcome([], [], {}, {})
+        self.threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // self.jobs))
+        self.live = sys.stdout.isatty()
 
-    def work(self, pending: list[str], fresh: list[str]) -> Outcome:
-        self.outcome.skipped.extend(fresh)
-        self.view = _View(len(pending), len(fresh), self.folder)
-        waiting = list(pending)
+    def work(self, wanted: list[str]) -> Outcome:
+        fresh = [n for n in wanted if n not in self.restart and self.graph.state(n, self.folder) == "fresh"]
+        self.waiting = [name for name in wanted if name not in fresh]
+        self.outcome, self.total = Outcome([], fresh, {}, {}), len(self.waiting)
+        self._say(f"{self.total} to run, {len(fresh)} fresh, into {self.folder}")
         try:
-            while waiting or self.running:
-                self._start(waiting)
+            while self.waiting or self.running:
+                self._start()
                 time.sleep(0.05)
                 for name, job in list(self.running.items()):
                     self._poll(name, job)
-                self.view.tick(self.running)
+                self._show_life()
         finally:
             for job in self.running.values():
-                _stop(job)
+                _stop(job.process)
         return self.outcome
 
-    def _start(self, waiting: list[str]) -> None:
-        bad = {**self.outcome.failed, **self.outcome.blocked}
-        for name in list(waiting):
+    def _start(self) -> None:
+        for name in list(self.waiting):
             needs = self.graph.stages[name].needs
+            bad = self.outcome.failed.keys() | self.outcome.blocked.keys()
             if cause := next((need for need in needs if need in bad), None):
-                waiting.remove(name)
-                self.outcome.blocked[name] = bad[name] = cause
-                self.view.say(f"blocked {name}: {cause} failed")
-            elif len(self.running) < self.jobs and not any(n in waiting or n in self.running for n in needs):
-                waiting.remove(name)
-                self.view.started(name)
+                self.waiting.remove(name)
+                self.outcome.blocked[name] = cause
+                self._say(f"blocked {name}: {cause} failed")
+            elif len(self.running) < self.jobs and not {*self.waiting, *self.running}.intersection(needs):
+                self.waiting.remove(name)
+                if not self.live:
+                    self._say(f"[{self.total - len(self.waiting)}/{self.total}] {name} ...")
                 try:
                     self.running[name] = self._launch(self.graph.stages[name])
                 except (ValueError, OSError) as error:
                     self._fail(name, str(error))
-                    bad[name] = str(error)
 
     def _launch(self, stage: Stage, attempt: int = 1) -> _Job:
         folder, key = self.folder / stage.name, self.graph.keys[stage.name]
         if kept := _prepare(folder, key, restart=stage.name in self.restart and attempt == 1):
-            self.view.say(f"{stage.name}: what it held was made otherwise and took long; kept in {kept}")
+            self._say(f"{stage.name}: what it held was made otherwise and took long; kept in {kept}")
         injected: dict[str, Any] = {**stage.parameters, "out_dir": str(folder)}
         if "inputs" in declared(stage.notebook):
             injected["inputs"] = {need: str(self.folder / need) for need in stage.needs}
         provenance.write_json(folder / PARAMETERS, {"key": key, "parameters": dict(stage.parameters)})
-        log = open(folder / LOG, "wb")  # noqa: SIM115 - closed when the stage ends
-        process = subprocess.Popen(
-            [sys.executable, "-m", "trackerlib.runner", str(stage.notebook), str(folder / EXECUTED)],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=_environment(self.jobs),
-            start_new_session=True,
-            pass_fds=(self.lock,),  # the folder stays locked until the last notebook is gone
-        )
+        with open(folder / LOG, "wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "trackerlib.runner", str(stage.notebook), str(folder / EXECUTED)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **_ENVIRONMENT, "OMP_NUM_THREADS": str(self.threads)},
+                start_new_session=True,
+                pass_fds=(self.lock,),  # the folder stays locked until the last notebook is gone
+            )
         process.stdin.write(json.dumps(injected).encode() + b"\n")
         process.stdin.flush()  # and stays open: its end tells the child that the runner is gone
-        return _Job(stage, process, log, time.monotonic(), attempt)
+        return _Job(stage, process, time.monotonic(), attempt)
 
     def _poll(self, name: str, job: _Job) -> None:
         code = job.process.poll()
         if code is None:
             if job.seconds < job.stage.timeout:
                 return
-            _stop(job)
+            _stop(job.process)
             reason = f"stopped after its timeout of {job.stage.timeout:g} s"
         else:
-            job.log.close()
             job.process.stdin.close()
-            folder = self.folder / name
-            reason = _failure(folder, code)
-            if reason and job.attempt == 1 and not _any_cell_ran(folder):  # a port race at the kernel's start
+            cells = _cells(self.folder / name / EXECUTED)
+            reason = _failure(cells, code, self.folder / name / LOG)
+            ran = any(cell.get("execution_count") or cell.get("outputs") for cell in cells)
+            if reason and not ran and job.attempt == 1:  # a port race at the kernel's start
                 self.running[name] = self._launch(job.stage, attempt=2)
                 return
         del self.running[name]
@@ -161,19 +168,20 @@ class _Scheduler:
         if reason:
             self._fail(name, reason)
         else:
-            self._finish(job)
+            provenance.write_json(self.folder / name / MANIFEST, self._manifest(job.stage))
             self.outcome.done.append(name)
-            self.view.done(name, job.seconds)
+            self._say(f"done    {name} in {job.seconds:.0f} s")
 
     def _fail(self, name: str, reason: str) -> None:
         self.outcome.failed[name] = reason
-        self.view.failed(name, reason, self.folder / name / LOG)
+        log = self.folder / name / LOG
+        self._say(f"FAILED  {name}: {reason}" + (f"\n        log: {log}" if log.is_file() else ""))
 
-    def _finish(self, job: _Job) -> None:
-        stage, folder = job.stage, self.folder / job.stage.name
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        provenance.write_json(folder / TIMES, {"finished": now, "seconds": round(job.seconds, 2)})
-        manifest = {
+    def _manifest(self, stage: Stage) -> dict[str, Any]:
+        """No times and no log in it: identical runs have equal manifests."""
+        folder = self.folder / stage.name
+        files = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+        return {
             "schema": 1,
             "stage": stage.name,
             "profile": self.graph.profile,
@@ -181,12 +189,24 @@ class _Scheduler:
             "parameters": dict(stage.parameters),
             "needs": {need: self.graph.keys[need] for need in stage.needs},
             "code": stage.code,
-            "data": data_digests(stage),
+            "data": stage.data,
             "metrics": read_records(folder),
-            "outputs": _products(folder),
-            "environment": _hardware() | {"threads": _threads(self.jobs)},
+            "outputs": {str(f): provenance.file_sha256(folder / f) for f in files if not _is_clocked(f)},
+            "environment": _hardware() | {"threads": self.threads},
         }
-        provenance.write_json(folder / MANIFEST, manifest)
+
+    def _say(self, line: str, end: str = "\n") -> None:
+        print(("\r\033[K" if self.live else "") + line, end=end, flush=True)
+        self.spoken = time.monotonic()
+
+    def _show_life(self) -> None:
+        pause, width = (0.5, shutil.get_terminal_size().columns - 1) if self.live else (_EVERY, None)
+        if not self.running or time.monotonic() - self.spoken < pause:
+            return
+        jobs = ", ".join(f"{name} {job.seconds:.0f} s" for name, job in self.running.items())
+        last = _last_line(self.folder / next(iter(self.running)) / LOG)
+        line = f"[{self.total - len(self.waiting)}/{self.total}] {jobs}  {last}"
+        self._say(line[:width], end="" if self.live else "\n")
 
 
 def _prepare(folder: Path, key: str, restart: bool) -> Path | None:
@@ -208,7 +228,7 @@ def _prepare(folder: Path, key: str, restart: bool) -> Path | None:
             folder.rename(kept or gone)
             shutil.rmtree(gone, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (MANIFEST, METRICS, EXECUTED, LOG, TIMES):
+    for name in (MANIFEST, METRICS, EXECUTED, LOG):
         (folder / name).unlink(missing_ok=True)
     return kept
 
@@ -221,74 +241,39 @@ def _took_long(folder: Path) -> bool:
 
 
 def _edited(stage: Stage) -> bool:
-    """Whether code that determines a stage's outcome was changed since its key was computed: other code may have run
-    than the key names."""
+    """Whether other code may have run than the key names."""
     try:
         return code_hash(stage.notebook) != stage.code
     except (ValueError, SyntaxError, OSError):
         return True
 
 
-def _failure(folder: Path, code: int) -> str:
+def _failure(cells: list[dict], code: int, log: Path) -> str:
     """Why a notebook that ended did not succeed, in a sentence; empty when it did."""
-    cells = _cells(folder)
-    for cell in cells:
-        for output in cell.get("outputs", ()):
-            if output["output_type"] == "error":
-                return f"{output['ename']}: {output['evalue']}".strip().splitlines()[0]
+    outputs = (output for cell in cells for output in cell.get("outputs", ()))
+    if error := next((output for output in outputs if output["output_type"] == "error"), None):
+        return f"{error['ename']}: {error['evalue']}".strip().splitlines()[0]
     if code == _KILLED:
         return "its kernel was killed: out of memory?"
     if code != 0:
-        return f"return code {code}: {_last_line(folder / LOG)}"
+        return f"return code {code}: {_last_line(log)}"
     idle = sum(cell.get("execution_count") is None for cell in cells)
-    if idle or not cells:
-        return f"{idle} of {len(cells)} code cells were not executed"
-    return ""
+    return f"{idle} of {len(cells)} code cells were not executed" if idle or not cells else ""
 
 
-def _any_cell_ran(folder: Path) -> bool:
-    return any(cell.get("execution_count") is not None or cell.get("outputs") for cell in _cells(folder))
-
-
-def _cells(folder: Path) -> list[dict]:
+def _cells(executed: Path) -> list[dict]:
     """The non-empty code cells of the executed notebook; none when papermill wrote none."""
     try:
-        cells = json.loads((folder / EXECUTED).read_text())["cells"]
+        cells = json.loads(executed.read_text())["cells"]
     except (FileNotFoundError, json.JSONDecodeError):
         return []
     return [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
 
 
-def _products(folder: Path) -> dict[str, str]:
-    """File to sha256 of what a stage made, but for logs and clock times: identical runs have equal manifests."""
-    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    return {str(f): provenance.file_sha256(path) for f, path in found.items() if not _is_clocked(f)}
-
-
 def _is_clocked(file: Path) -> bool:
     """The runner's own files, logs, and the seconds that the benchmark engine measures."""
-    own = {EXECUTED, LOG, PARAMETERS, TIMES, MANIFEST}
-    return str(file) in own or file.name == "speed.json" or "times" in file.parts or file.suffix in (".jsonl", ".part")
-
-
-def _environment(jobs: int) -> dict[str, str]:
-    """Figures are drawn without a display; hashing is fixed; notebooks that run beside one another share the cores."""
-    fixed = {
-        "TRK_HEADLESS": "1",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "PYTHONHASHSEED": "0",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    }
-    return {**os.environ, **fixed, "OMP_NUM_THREADS": str(_threads(jobs))}
-
-
-def _threads(jobs: int) -> int:
-    return int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // jobs))
-
-
-@functools.cache
-def _hardware() -> dict[str, Any]:
-    return provenance.environment()
+    own = str(file) in (EXECUTED, LOG, PARAMETERS, MANIFEST)
+    return own or file.name == "speed.json" or "times" in file.parts or file.suffix in (".jsonl", ".part")
 
 
 @contextmanager
@@ -310,79 +295,35 @@ def _locked(folder: Path) -> Iterator[int]:
 @contextmanager
 def _stoppable() -> Iterator[None]:
     """SIGTERM ends a run as Ctrl-C does: its notebooks are stopped."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _stop(job: _Job) -> None:
-    """Ask a notebook's process to shut its kernel down; kill it when it does not. (A kernel whose parent is gone ends
-    itself.)"""
-    job.process.terminate()
+def _stop(process: subprocess.Popen) -> None:
+    """Ask a notebook's process to shut its kernel down; kill it when it does not: a kernel ends with its parent."""
+    process.terminate()
     try:
-        job.process.wait(_GRACE)
+        process.wait(_GRACE)
     except subprocess.TimeoutExpired:
-        os.killpg(job.process.pid, signal.SIGKILL)
-        job.process.wait()
-    job.log.close()
-    job.process.stdin.close()
-
-
-class _View:
-    """What a person sees meanwhile: on a terminal one line that lives, elsewhere a line an event and a sign of life."""
-
-    def __init__(self, total: int, fresh: int, folder: Path):
-        self.total, self.count, self.live = total, 0, sys.stdout.isatty()
-        self.folder, self.spoken, self.drawn = folder, time.monotonic(), 0.0
-        self.say(f"{total} to run, {fresh} fresh, into {folder}")
-
-    def say(self, line: str) -> None:
-        print(("\r\033[K" if self.live else "") + line, flush=True)
-        self.spoken = time.monotonic()
-
-    def started(self, name: str) -> None:
-        self.count += 1
-        if not self.live:
-            self.say(f"[{self.count}/{self.total}] {name} ...")
-
-    def done(self, name: str, seconds: float) -> None:
-        self.say(f"done    {name} in {seconds:.0f} s")
-
-    def failed(self, name: str, reason: str, log: Path) -> None:
-        self.say(f"FAILED  {name}: {reason}" + (f"\n        log: {log}" if log.is_file() else ""))
-
-    def tick(self, running: dict[str, _Job]) -> None:
-        now = time.monotonic()
-        if not running or now - (self.drawn if self.live else self.spoken) < (0.5 if self.live else _EVERY):
-            return
-        parts = [f"{name} {job.seconds:.0f} s" for name, job in running.items()]
-        line = f"[{self.count}/{self.total}] {', '.join(parts)}  {_last_line(self.folder / next(iter(running)) / LOG)}"
-        if self.live:
-            width = shutil.get_terminal_size().columns - 1
-            print("\r\033[K" + line[:width], end="", flush=True)
-            self.drawn = now
-        else:
-            self.say(line)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    process.stdin.close()
 
 
 def _last_line(log: Path) -> str:
     with open(log, "rb") as f:
         f.seek(max(0, log.stat().st_size - 2000))
-        lines = f.read().decode(errors="replace").replace("\r", "\n").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "").rstrip("-")[:100]
+        lines = [line.strip() for line in f.read().decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1].rstrip("-")[:100] if lines else ""
 
 
 def _execute(notebook: str, executed: str) -> None:
     """The child process: parameters come as one line on stdin; its end means that the runner is gone."""
+    import papermill
+
     parameters = json.loads(sys.stdin.buffer.readline())
 
     def watch() -> None:
@@ -393,22 +334,11 @@ def _execute(notebook: str, executed: str) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    import logging
-
-    import papermill
-
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+    plain = {"progress_bar": False, "coalesce_streams": True, "store_widget_state": False, "record_timing": False}
+    patience = 300  # seconds for a kernel to start: a loaded machine needs a while
     papermill.execute_notebook(
-        notebook,
-        executed,
-        parameters,
-        kernel_name="python3",
-        progress_bar=False,
-        log_output=True,
-        store_widget_state=False,
-        coalesce_streams=True,
-        record_timing=False,
-        start_timeout=300,  # a loaded machine needs a while for a kernel
+        notebook, executed, parameters, kernel_name="python3", log_output=True, start_timeout=patience, **plain
     )
 
 

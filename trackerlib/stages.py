@@ -16,15 +16,13 @@ The notebook is notebooks/<stage>.ipynb, its defaults are the smoke profile, and
 the others: `<stage>: {<profile>: {parameter: value}}`.
 """
 
-from __future__ import annotations
-
 import ast
 import functools
 import graphlib
 import itertools
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +30,12 @@ import yaml
 
 from .config import near
 from .parameters import code_cells, declared, from_text, resolved
-from .provenance import canonical, code_digest, file_sha256, imported_modules, sha256, syntax
+from .provenance import canonical, code_digest, file_sha256, imports, sha256, syntax
 from .resources import resource
 
 SMOKE = "smoke"
 MANIFEST = "manifest.json"
-_ENTRY = {"needs", "for", "data", "files", "timeout", "parameters"}
-_TIMEOUT = 7 * 24 * 3600
+_ENTRY = {"needs", "for", "data", "files", "timeout"}
 
 
 @dataclass(frozen=True)
@@ -47,22 +44,23 @@ class Stage:
     notebook: Path
     code: str  # `code_hash` when the graph was read
     parameters: Mapping[str, Any]
-    needs: tuple[str, ...] = ()
-    data: Mapping[str, str] = field(default_factory=dict)
-    files: tuple[str, ...] = ()
-    timeout: float = _TIMEOUT
+    needs: tuple[str, ...]
+    data: Mapping[str, str]  # what a stage reads from outside: parameter or file to digest
+    missing: tuple[str, ...]  # a sentence on each that is not there
+    timeout: float
 
 
 @dataclass(frozen=True)
 class Graph:
-    """The stages of a profile in an order in which they can run, with the key of each.
-
-    missing: for each stage whose data is not there, one sentence an absence; such a stage has no final key."""
+    """The stages of a profile in an order in which they can run, with the key of each (final if nothing is missing)."""
 
     profile: str
     stages: Mapping[str, Stage]
     keys: Mapping[str, str]
-    missing: Mapping[str, list[str]]
+
+    @property
+    def missing(self) -> dict[str, tuple[str, ...]]:
+        return {name: stage.missing for name, stage in self.stages.items() if stage.missing}
 
     def chosen(self, targets: Iterable[str]) -> list[str]:
         """The stages that targets name: a stage, an expanded stage, a paper (its folder), or none: all of them."""
@@ -70,7 +68,7 @@ class Graph:
         picked: set[str] = set()
         for target in targets:
             target = target.removesuffix(".ipynb").removeprefix("notebooks/").rstrip("/")
-            matches = {name for name in self.stages if name == target or name.startswith(target + "/")}
+            matches = {name for name in self.stages if f"{name}/".startswith(f"{target}/")}
             if not matches:
                 papers = {name.split("/")[0] for name in self.stages}
                 raise ValueError(f"no stage or paper is called {target!r}{near(target, set(self.stages) | papers)}")
@@ -79,12 +77,10 @@ class Graph:
 
     def upstream(self, names: Iterable[str]) -> list[str]:
         """These stages and all they need, in running order."""
-        wanted, todo = set(), list(names)
-        while todo:
-            name = todo.pop()
-            if name not in wanted:
-                wanted.add(name)
-                todo += self.stages[name].needs
+        wanted = set(names)
+        for name in reversed(self.stages):
+            if name in wanted:
+                wanted.update(self.stages[name].needs)
         return [name for name in self.stages if name in wanted]
 
     def state(self, name: str, results: Path) -> str:
@@ -108,37 +104,39 @@ def load_graph(profile: str = SMOKE, settings: Iterable[str] = (), notebooks: Pa
     settings: `stage.parameter=value` as typed. Raises ValueError before anything could start."""
     notebooks = notebooks or resource("notebooks")
     entries = _entries(notebooks / "stages.yaml")
-    typed = _settings(settings, entries, notebooks)
-    profiles = _profiles(notebooks, entries, profile)
-    expanded: dict[str, list[Stage]] = {}
+    values = _profiles(notebooks, entries, profile)
+    for setting in settings:
+        stage, name, text = _setting(setting, entries)
+        values[stage][name] = from_text(notebooks / f"{stage}.ipynb", name, text)
+    points = {name: _points(name, entry) for name, entry in entries.items()}
+    stages: dict[str, Stage] = {}
     for name, entry in entries.items():
-        path = notebooks / f"{name}.ipynb"
-        values = {**entry.get("parameters", {}), **profiles.get(name, {}), **typed.get(name, {})}
-        expanded[name] = [
-            _stage(stage, path, entry, {**values, **point}) for stage, point in _points(name, entry.get("for", {}))
-        ]
-    stages = {s.name: s for group in expanded.values() for s in group}
-    linked = {
-        stage.name: replace(stage, needs=tuple(n.name for need in stage.needs for n in expanded[need]))
-        for stage in stages.values()
-    }
-    ordered = {name: linked[name] for name in _order(linked)}
-    missing = {name: absences for name, stage in ordered.items() if (absences := _missing(stage))}
-    return Graph(profile, ordered, _keys(ordered, missing), missing)
+        needs = tuple(stage for need in entry.get("needs", ()) for stage in points[need])
+        for stage, point in points[name].items():
+            stages[stage] = _stage(stage, notebooks / f"{name}.ipynb", entry, needs, values[name] | point)
+    try:
+        order = list(graphlib.TopologicalSorter({name: s.needs for name, s in stages.items()}).static_order())
+    except graphlib.CycleError as error:
+        raise ValueError(f"stages.yaml: a cycle: {' needs '.join(reversed(error.args[1]))}") from None
+    keys: dict[str, str] = {}
+    for name in order:
+        stage = stages[name]
+        facts = canonical([dict(stage.parameters), stage.data])
+        keys[name] = sha256(stage.code, facts, *(keys[need] for need in stage.needs))
+    return Graph(profile, {name: stages[name] for name in keys}, keys)
 
 
 def stage_names(notebooks: Path | None = None) -> set[str]:
     """Every stage of stages.yaml, without reading a notebook."""
     entries = _entries((notebooks or resource("notebooks")) / "stages.yaml")
-    return {stage for name, entry in entries.items() for stage, _ in _points(name, entry.get("for", {}))}
+    return {stage for name, entry in entries.items() for stage in _points(name, entry)}
 
 
 def _entries(path: Path) -> dict[str, dict]:
     entries = {name: entry or {} for name, entry in _yaml(path).items()}
     for name, entry in entries.items():
-        for key in entry:
-            if key not in _ENTRY:
-                raise ValueError(f"{path}: {name} has no key {key!r}{near(key, _ENTRY)}")
+        for key in entry.keys() - _ENTRY:
+            raise ValueError(f"{path}: {name} has no key {key!r}{near(key, _ENTRY)}")
         if entry.get("needs") == "all":
             entry["needs"] = [n for n, e in entries.items() if e.get("needs") != "all" and n != name]
         for need in entry.get("needs", []):
@@ -150,8 +148,6 @@ def _entries(path: Path) -> dict[str, dict]:
 def _yaml(path: Path) -> dict:
     try:
         loaded = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(loaded, dict):
@@ -159,29 +155,24 @@ def _yaml(path: Path) -> dict:
     return loaded
 
 
-def _settings(settings: Iterable[str], entries: Mapping, notebooks: Path) -> dict[str, dict]:
-    typed: dict[str, dict] = {}
-    for setting in settings:
-        target, equals, text = setting.partition("=")
-        stage, dot, name = target.rpartition(".")
-        if not (equals and dot):
-            raise ValueError(f"--set {setting}: want stage.parameter=value, for example siamfc/1_train.seed=1")
-        if stage not in entries:
-            raise ValueError(f"--set {setting}: no stage is called {stage!r}{near(stage, entries)}")
-        typed.setdefault(stage, {})[name] = from_text(notebooks / f"{stage}.ipynb", name, text)
-    return typed
+def _setting(setting: str, entries: Mapping) -> tuple[str, str, str]:
+    target, equals, text = setting.partition("=")
+    stage, dot, name = target.rpartition(".")
+    if not (equals and dot):
+        raise ValueError(f"--set {setting}: want stage.parameter=value, for example siamfc/1_train.seed=1")
+    if stage not in entries:
+        raise ValueError(f"--set {setting}: no stage is called {stage!r}{near(stage, entries)}")
+    return stage, name, text
 
 
 def _profiles(notebooks: Path, entries: Mapping, profile: str) -> dict[str, dict]:
     """Stage to its values in this profile. A paper's stage without a section is an error: else it would be smoke."""
     sections: dict[str, dict] = {name: {} for name in entries if "/" in name}
-    for folder in sorted({Path(name).parent for name in sections}):
-        path = notebooks / folder / "profiles.yaml"
+    for path in (notebooks / folder / "profiles.yaml" for folder in {Path(name).parent for name in sections}):
         for section, by_profile in (_yaml(path) if path.is_file() else {}).items():
-            stage = str(folder / section)
+            stage = (path.parent / section).relative_to(notebooks).as_posix()
             if stage not in sections:
-                mine = [Path(name).name for name in sections if Path(name).parent == folder]
-                raise ValueError(f"{path}: {section!r} is no stage of {folder}{near(section, mine)}")
+                raise ValueError(f"{path}: {section!r} is no stage{near(stage, sections)}")
             sections[stage] = by_profile or {}
     known = {SMOKE, *(p for by_profile in sections.values() for p in by_profile)}
     if profile not in known:
@@ -189,85 +180,52 @@ def _profiles(notebooks: Path, entries: Mapping, profile: str) -> dict[str, dict
     bare = [name for name, by_profile in sections.items() if profile not in by_profile]
     if profile != SMOKE and bare:
         raise ValueError(f"profiles.yaml: no `{profile}` for {', '.join(bare)}; `{profile}: {{}}` takes the defaults")
-    return {name: by_profile.get(profile) or {} for name, by_profile in sections.items()}
+    return {name: dict(sections.get(name, {}).get(profile) or {}) for name in entries}
 
 
-def _points(name: str, grid: Mapping[str, list]) -> list[tuple[str, dict]]:
-    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    return [("/".join([name, *(f"{k}={v}" for k, v in point.items())]), point) for point in points]
+def _points(name: str, entry: Mapping) -> dict[str, dict[str, Any]]:
+    """The stages that an entry stands for, each with the values that its `for` gives it."""
+    grid = entry.get("for", {})
+    points = (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values()))
+    return {"/".join([name, *(f"{k}={v}" for k, v in point.items())]): point for point in points}
 
 
-def _stage(name: str, notebook: Path, entry: Mapping, values: Mapping[str, Any]) -> Stage:
+def _stage(name: str, notebook: Path, entry: Mapping, needs: tuple[str, ...], values: Mapping[str, Any]) -> Stage:
     parameters = resolved(notebook, values, name)
-    data, files = entry.get("data", {}), tuple(entry.get("files", ()))
-    for parameter in (p for pair in data.items() for p in pair):
+    for parameter in itertools.chain(*entry.get("data", {}).items()):
         if parameter not in parameters:
             raise ValueError(f"stages.yaml: {name}: data: {notebook.name} has no parameter {parameter!r}")
-    needs = tuple(entry.get("needs", ()))
     if needs and "inputs" not in declared(notebook):
-        raise ValueError(
-            f"{notebook}: the parameters cell lacks `inputs: dict = {{}}` (folders of the stages it needs)"
-        )
-    return Stage(
-        name, notebook, code_hash(notebook), parameters, needs, data, files, float(entry.get("timeout", _TIMEOUT))
-    )
+        raise ValueError(f"{notebook}: the parameters cell lacks `inputs: dict = {{}}` (folders of what it needs)")
+    data, missing = _outside(entry, parameters)
+    timeout = float(entry.get("timeout", 7 * 24 * 3600))
+    return Stage(name, notebook, code_hash(notebook), parameters, needs, data, missing, timeout)
 
 
-def _order(stages: Mapping[str, Stage]) -> list[str]:
-    """Topological, otherwise as in stages.yaml."""
-    try:
-        return list(graphlib.TopologicalSorter({name: s.needs for name, s in stages.items()}).static_order())
-    except graphlib.CycleError as error:
-        raise ValueError(f"stages.yaml: a cycle: {' needs '.join(reversed(error.args[1]))}") from None
+def _outside(entry: Mapping, parameters: Mapping[str, Any]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Digests of the data sets and files that a stage reads, and a sentence on each that is not there.
 
-
-def _keys(ordered: Mapping[str, Stage], missing: Mapping[str, list[str]]) -> dict[str, str]:
-    keys: dict[str, str] = {}
-    for name, stage in ordered.items():
-        keys[name] = sha256(
-            stage.code,
-            canonical(dict(stage.parameters)),
-            *(keys[need] for need in stage.needs),
-            "" if name in missing else canonical(data_digests(stage)),
-        )
-    return keys
-
-
-def code_hash(notebook: Path) -> str:
-    """Of the code cells but the parameters', as one syntax tree, and of the modules of trackerlib that they import."""
-    lines = [line for c in code_cells(notebook) if "parameters" not in c.tags for line in c.source.splitlines()]
-    magics = [line for line in lines if line.lstrip().startswith(("%", "!"))]
-    plain = "\n".join(line for line in lines if line not in magics)
-    try:
-        tree = ast.parse(plain)
-    except SyntaxError as error:
-        raise ValueError(f"{notebook}: a code cell is no Python: {error}") from None
-    return sha256(syntax(tree), canonical(magics), code_digest(imported_modules(plain)))
-
-
-def data_digests(stage: Stage) -> dict[str, str]:
-    """What a stage reads from outside: parameter or file to digest. Procedural data is code, and is hashed as such."""
-    digests = {p: _dataset_digest(*where) for p, where in _datasets(stage).items()}
-    return digests | {entry: file_sha256(path) for entry, path in _files(stage).items() if path is not None}
-
-
-def _missing(stage: Stage) -> list[str]:
-    absent = [
-        f"{entry}: {stage.parameters.get(entry, entry)!r} is neither a file nor shipped in data/weights"
-        for entry, path in _files(stage).items()
-        if path is None
-    ]
-    for parameter, where in _datasets(stage).items():
+    Rendered data is code, and is hashed as such; a file's parameter that is empty, or "random", names none."""
+    digests: dict[str, str] = {}
+    missing = []
+    for parameter, root in entry.get("data", {}).items():
+        name = parameters[parameter]
         try:
-            _dataset_digest(*where)
+            if name and not name.startswith("rendered"):
+                digests[parameter] = _dataset_digest(name, parameters[root])
         except (FileNotFoundError, ValueError) as error:
-            absent.append(f"{error} (--set STAGE.{stage.data[parameter]}=DIR)")
-    return absent
-
-
-def _datasets(stage: Stage) -> dict[str, tuple[str, str]]:
-    named = {p: (stage.parameters[p], stage.parameters[root]) for p, root in stage.data.items()}
-    return {p: (name, root) for p, (name, root) in named.items() if name and not name.startswith("rendered")}
+            missing.append(f"{error} (--set STAGE.{root}=DIR)")
+    for file in entry.get("files", ()):
+        name = parameters.get(file, file)
+        if name in ("", "random"):
+            continue
+        places = (Path(name), resource("data", "weights", f"{name}.safetensors"), resource(*Path(name).parts))
+        found = next((place for place in places if place.is_file()), None)
+        if found:
+            digests[file] = file_sha256(found)
+        else:
+            missing.append(f"{file}: {name!r} is neither a file nor shipped in data/weights")
+    return digests, tuple(missing)
 
 
 @functools.cache
@@ -277,12 +235,12 @@ def _dataset_digest(name: str, root: str) -> str:
     return load_dataset(name, root or None).digest()
 
 
-def _files(stage: Stage) -> dict[str, Path | None]:
-    """Declared file to where it is; None: nowhere. A parameter left empty, or "random", names none."""
-    found: dict[str, Path | None] = {}
-    for entry in stage.files:
-        name = stage.parameters.get(entry, entry)
-        if name not in ("", "random"):
-            places = (Path(name), resource("data", "weights", f"{name}.safetensors"), resource(*Path(name).parts))
-            found[entry] = next((place for place in places if place.is_file()), None)
-    return found
+def code_hash(notebook: Path) -> str:
+    """Of the code cells but the parameters', as one syntax tree, and of the modules of trackerlib that they import."""
+    lines = [line for c in code_cells(notebook) if "parameters" not in c.tags for line in c.source.splitlines()]
+    magics = [line for line in lines if line.lstrip().startswith(("%", "!"))]
+    try:
+        tree = ast.parse("\n".join(line for line in lines if line not in magics))
+    except SyntaxError as error:
+        raise ValueError(f"{notebook}: a code cell is no Python: {error}") from None
+    return sha256(syntax(tree), canonical(magics), code_digest(imports(tree)))

@@ -4,10 +4,10 @@ A tracker is batch-first: one object tracks B targets ("lanes") in lock-step, so
 sees frames and first boxes and gives back boxes; it never sees ground truth, a protocol or a file.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
+from functools import cache
 from itertools import count
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
@@ -49,6 +49,25 @@ class Frames:
         if (u, name) not in self._made:
             self._made[u, name] = f(self.images[u])
         return self._made[u, name]
+
+
+def lane_by_lane(f: Callable[[int], T], lanes: int) -> list[T]:
+    """`f` of every lane, on a CPU: each core takes lanes of its own, where the small convolutions of one lane keep two
+    cores busy for four fifths of the time. With gradients, and for what is left over, one after the other."""
+    cores = torch.get_num_threads()
+    together = 0 if torch.is_grad_enabled() or cores == 1 else lanes - lanes % cores
+    inference = torch.is_inference_mode_enabled()
+
+    def alone(lane: int) -> T:
+        with torch.inference_mode(inference), torch.set_grad_enabled(False):
+            return f(lane)
+
+    return [*_cores(cores).map(alone, range(together)), *map(f, range(together, lanes))]
+
+
+@cache
+def _cores(count: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, "lane", torch.set_num_threads, (1,))
 
 
 @dataclass

@@ -1,7 +1,5 @@
 """Trackers by name, and users' own by `module:Class`."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import torch
 
 from .config import configured, near
+from .interchange import InitUpdate, is_init_update
 from .nn.checkpoints import load_into, provenance, read_tensors, weights_digest, weights_file
 from .provenance import canonical, file_sha256, sha256
 from .siamfc import (
@@ -95,16 +94,20 @@ def _check_device(device: str) -> None:
 
 
 def _own(name: str, arguments: dict) -> Tracker:
-    """A user's tracker. Weights given as a file and all other arguments become part of its results' key."""
+    """A user's tracker, batch-first or of got10k's kind. Weights given as a file and all other arguments become part of
+    its results' key."""
     module, _, attribute = name.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")  # a module in the folder where the command runs
     try:
-        tracker = getattr(importlib.import_module(module), attribute)(**arguments)
+        made = getattr(importlib.import_module(module), attribute)
+        tracker = made(**arguments)
     except (ImportError, AttributeError, SyntaxError, TypeError) as error:
         raise ValueError(f"{name}: {error}; write module:Class of a class that takes the arguments given") from None
+    if is_init_update(tracker):
+        return InitUpdate(made, arguments)
     if not isinstance(tracker, Tracker):
-        raise ValueError(f"{name}: not a tracker: it wants a name, init and track (see trackerlib.tracker)")
+        raise ValueError(f"{name}: not a tracker: it wants a name, init and track (or init and update, as in got10k)")
     facts = {k: file_sha256(v) if Path(str(v)).is_file() else v for k, v in arguments.items()}
     if facts and not hasattr(tracker, "weights_sha"):
         tracker.weights_sha = sha256(canonical(facts))

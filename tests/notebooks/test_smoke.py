@@ -12,7 +12,7 @@ import pytest
 from trackerlib.provenance import file_sha256
 from trackerlib.stages import load_graph
 
-LIMIT = 900  # seconds; about two minutes on two idle cores
+LIMIT = 900  # seconds; about four minutes on two idle cores
 
 
 def trackerlib(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:

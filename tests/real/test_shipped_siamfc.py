@@ -34,3 +34,9 @@ def test_no_weights_saw_the_validation_sequences(shared):
         seen = tl.load_tracker("siamfc-3s", weights=weights).seen
         assert len(seen) > 14
         assert not set(seen) & set(data)
+
+
+@pytest.mark.slow
+def test_mean_auc_over_the_validation_sequences(shared, tmp_path):
+    """A minute and a half; 0.702 when it was written."""
+    assert auc("siamfc", tl.load_dataset("otb", shared / "data" / "sequences" / "val"), tmp_path) >= 0.65

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trackerlib.data.formats import format_rows, name_key, read_rows, result_files
+from trackerlib.bench.layouts import LAYOUTS
+from trackerlib.data.formats import format_rows, name_key, read_rows
 
 ROWS = np.array([[198, 214, 34, 81], [197.5, -214, 34, 81.25]])
 
@@ -83,6 +84,8 @@ def test_written_rows_read_back_to_four_decimals(rows):
         ("Skating2-2", ["Skating2.2", "skating2_2"]),
         ("Human4-2", ["Human4.2", "Human4", "human4_2"]),
         ("FaceOcc1", ["faceocc1", "faceOcc1"]),
+        ("Jogging-2", ["Jogging2", "Jogging.2"]),
+        ("uav1_1", ["uav_uav1_1", "uav1-1"]),
     ],
 )
 def test_a_target_is_known_by_every_toolkits_name(name, published):
@@ -93,4 +96,4 @@ def test_two_files_of_one_target_are_refused(tmp_path):
     for name in ("Jogging-1.txt", "jogging_1.txt"):
         (tmp_path / name).write_text("1,2,3,4\n")
     with pytest.raises(ValueError, match=r"Jogging-1\.txt and jogging_1\.txt"):
-        result_files(tmp_path)
+        LAYOUTS["otb"].files(tmp_path)

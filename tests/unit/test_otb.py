@@ -1,10 +1,12 @@
+import json
+
 import cv2
 import numpy as np
 import pytest
 
 from trackerlib.data import load_dataset
 from trackerlib.data.formats import name_key
-from trackerlib.data.otb import entries, load_otb, match_rows, otb_list
+from trackerlib.data.otb import entries, match_rows, otb_list
 from trackerlib.data.sequence import NoFrames, Sequence
 
 JPEG = cv2.imencode(".jpg", np.zeros((12, 16, 3), np.uint8))[1].tobytes()
@@ -24,6 +26,10 @@ def make(root, name, images, annotations):
     for file, text in texts.items():
         (root / name / file).write_text(text)
     return root
+
+
+def load_otb(root, **options):
+    return load_dataset("otb", root, **options)
 
 
 def numbers(sequence):
@@ -133,6 +139,22 @@ def test_the_lists_of_the_benchmark():
     assert {a: sum(a in e.attributes for e in entries().values()) for a in legends} == legends
 
 
+def omitted(sequence):
+    return (np.flatnonzero(sequence.omit) + 1).tolist()
+
+
+def test_init_omit_counts_the_rows_of_the_whole_annotation(tmp_path):
+    make(tmp_path, "Jogging", 100, {"groundtruth_rect.1.txt": rows(100), "groundtruth_rect.2.txt": rows(50) + rows(50)})
+    make(tmp_path, "Tiger1", 354, rows(354))
+    dataset = load_otb(tmp_path)
+    assert omitted(dataset["Jogging-1"]) == [*range(61, 84)]
+    assert omitted(dataset["Jogging-2"]) == [*range(40, 64)]
+    assert omitted(dataset["Tiger1"])[:8] == [4, 5, 6, 7, 8, 9, 10, 13]  # of 1-5, 9-15, 18-29 after five rows are gone
+    (tmp_path / "cut").mkdir()
+    assert omitted(load_otb(make(tmp_path / "cut", "Tiger1", 349, rows(349)))["Tiger1"]) == omitted(dataset["Tiger1"])
+    assert omitted(load_otb(make(tmp_path / "cut", "Mine", 9, rows(9)))["Mine"]) == []
+
+
 def annotated(name, count):
     raw = np.arange(count * 4, dtype=float).reshape(-1, 4) + 1
     return Sequence(name, NoFrames(count, ""), raw, raw=raw)
@@ -162,9 +184,17 @@ def test_load_dataset_names_the_near_ones(tmp_path):
 
 
 @pytest.mark.real
+def test_init_omit_is_the_matlab_toolkits(shared):
+    ours = {e.name: [[span.start, span.stop - 1] for span in e.omit] for e in entries().values() if e.omit}
+    assert ours == json.loads((shared / "golden/otb/meta.json").read_text())["init_omit_v1_0"]
+    assert len(ours) == 27
+
+
+@pytest.mark.real
 def test_the_development_sequences_load(shared):
     train, val = (load_dataset("otb", shared / "data" / "sequences" / split) for split in ("train", "val"))
     assert (len(train), len(val)) == (14, 7)
     assert sum(map(len, train.values())) == 5071
     assert [len(val[name]) for name in ("Couple", "Crossing", "Jogging-1", "Jogging-2")] == [140, 120, 307, 307]
+    assert val["Jogging-1"].frames == val["Jogging-2"].frames  # so the engine decodes them once
     assert val["Couple"].frames[139].ndim == 3

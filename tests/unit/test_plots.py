@@ -8,25 +8,32 @@ import pytest
 from matplotlib.figure import Figure
 
 from trackerlib.bench.conventions import CONVENTIONS
+from trackerlib.bench.metrics import Truth
 from trackerlib.bench.score import Scores
 from trackerlib.data.sequence import Sequence
 from trackerlib.show import plots
 
-OTB = CONVENTIONS["otb"]
 
-
-def scores_of(errors: dict[str, list[float]], dataset: str = "otb100", seen: dict | None = None) -> Scores:
+def scores_of(errors: dict[str, list[float]], dataset: str = "otb100", convention: str = "otb", **others) -> Scores:
     """Each tracker is off by so many pixels, all along, on one sequence a number, with boxes 40 x 40."""
-    truth = np.tile([11.0, 11, 40, 40], (20, 1))
-    curves = {
-        tracker: {f"s{i}": OTB.score(truth + np.array([e, 0, 0, 0]), truth) for i, e in enumerate(offsets)}
+    rule, truth = CONVENTIONS[convention], Truth(np.tile([11.0, 11, 40, 40], (20, 1)), size=(200, 200))
+    tallies = {
+        tracker: {f"s{i}": rule.tally(truth.rows + np.array([e, 0, 0, 0]), truth) for i, e in enumerate(offsets)}
         for tracker, offsets in errors.items()
     }
-    return Scores(OTB, dataset, curves, seen or {})
+    curves = {t: {s: {k: v / n for k, v in sums.items()} for s, (n, sums) in of.items()} for t, of in tallies.items()}
+    frames = {t: {s: n for s, (n, _) in of.items()} for t, of in tallies.items()}
+    return Scores(rule, dataset, curves, frames=frames, **others)
 
 
 def legend(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+
+
+def said(figure: Figure) -> str:
+    """What the figure says of its numbers, on one line."""
+    texts = [text.get_text() for ax in figure.axes for text in ax.texts] + [figure.get_suptitle()]
+    return " ".join(" ".join(texts).split())
 
 
 class Grey:
@@ -72,7 +79,7 @@ def test_interval_holds_the_mean_and_agrees_with_the_table():
 
 def test_band_of_many_sequences_is_the_normal_interval():
     values = np.random.default_rng(1).normal(0.5, 0.1, (400, 1))
-    low, high = plots._band(values, draws=20000)
+    low, high = plots._band(values, np.ones(400), draws=20000)
     half = 1.96 * values.std() / 20
     assert low[0] == pytest.approx(values.mean() - half, abs=0.05 * half)
     assert high[0] == pytest.approx(values.mean() + half, abs=0.05 * half)
@@ -90,9 +97,51 @@ def test_what_was_seen_in_training_is_told():
 def test_convention_and_data_are_on_the_figure_and_axes_have_units():
     figure = plots.precision_plot(scores_of({"a": [0.0, 1.0]}, "rendered-test"))
     (ax,) = figure.axes
-    assert ax.texts[0].get_text() == "otb convention · rendered-test (synthetic), 2 sequences"
+    assert said(figure) == "otb convention (OTB MATLAB toolkit v1.0) rendered-test (synthetic), 2 sequences, OPE"
     assert ax.get_xlabel() == "Location error threshold (pixels)"
     assert ax.get_ylabel() == "Precision (share of frames)"
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_every_convention_draws_its_curves_by_its_own_headline(name):
+    scores = scores_of({"off": [25.0, 30.0], "near": [1.0, 2.0]}, convention=name)
+    for curve in scores.convention.curves:
+        figure = plots.curve_plot(scores, curve.name)
+        (ax,) = figure.axes
+        assert ax.get_xlabel().lower() == curve.label
+        assert ax.get_xlim() == (curve.thresholds[0], curve.thresholds[-1])
+        assert f"{name} convention ({scores.convention.toolkit})" in said(figure)
+        measure = next(m for m in scores.convention.measures if m.curve == curve.name)
+        assert ax.get_legend().get_title().get_text().startswith(measure.label)
+        assert legend(figure)[0].startswith(f"near  {scores.mean('near')[measure.name]:.3f}")
+    with pytest.raises(ValueError, match="has no recall curve; it has: success"):
+        plots.curve_plot(scores, "recall")
+
+
+def test_got10k_plot_is_ranked_by_average_overlap_and_its_band_weighs_frames():
+    scores = scores_of({"a": [0.0, 20.0]}, convention="got10k")
+    ax = plots.success_plot(scores).axes[0]
+    assert ax.get_legend().get_title().get_text() == "AO [95 % interval]"
+    assert len(ax.lines[0].get_xdata()) == 101
+    curves = np.array([[1.0], [0.0]])
+    low, high = plots._band(curves, np.array([3.0, 1.0]))
+    assert (low[0], high[0]) == (0, 1)  # one sequence drawn twice
+    assert plots._band(curves[:1], np.array([3.0])).tolist() == [[1], [1]]
+
+
+def test_bands_can_be_left_out():
+    scores = scores_of({"a": [0.0, 10.0]})
+    assert len(plots.success_plot(scores).axes[0].collections) == 1
+    assert len(plots.success_plot(scores, bands=False).axes[0].collections) == 0
+
+
+def test_long_names_lose_their_middle():
+    names = {"a": "short", "b": "siamfc-3s-retrained-on-100-percent-of-the-videos"}
+    assert plots.shortened(names) == {"a": "short", "b": "siamfc-3s-retra…t-of-the-videos"}
+    alike = {
+        name: name for name in ("siamfc-3s-retrained-on-100-of-all-videos", "siamfc-3s-retrained-on-200-of-all-videos")
+    }
+    assert plots.shortened(alike) == alike
 
 
 def test_colours_and_styles_agree_between_plots_and_differ_between_trackers():
@@ -209,3 +258,14 @@ def test_the_same_figure_is_the_same_bytes(tmp_path):
     one, two = (plots.learning_curve(log).save(tmp_path / f"{n}.pdf").read_bytes() for n in "ab")
     assert one == two
     assert b"CreationDate" not in one
+
+
+def test_overlap_over_time_leaves_gaps_and_ranks_by_the_mean(sequence):
+    far, near = sequence.boxes + np.array([15.0, 0, 0, 0]), sequence.boxes + np.array([0.0, 5, 0, 0])
+    far[10] = np.nan
+    figure = plots.overlap_plot(sequence, {"far": far, "near": near}, "rendered-test")
+    assert legend(figure) == ["near  0.500", "far  0.333"]  # 10 / 20 and 15 / 45
+    drawn = figure.axes[0].lines[0].get_ydata()
+    assert np.flatnonzero(np.isnan(drawn)).tolist() == [10]
+    assert drawn[9] == pytest.approx(1 / 3)
+    assert "no benchmark's repairs rendered-test (synthetic), Grey, 50 frames" in said(figure)

@@ -3,11 +3,11 @@
 `python tests/unit/test_rendered.py` rewrites the golden file; that is for a new VERSION of the pictures only."""
 
 import base64
+import copy
 import hashlib
 import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 
 from trackerlib.data import rendered as R
 from trackerlib.data.rendered import RenderedFrames, rendered, textures
+from trackerlib.data.rendered.sprites import coverage
 from trackerlib.data.rendered.staging import ATTRIBUTES, VERSION
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "rendered.json"
@@ -33,18 +34,37 @@ def marked(attribute):
 
 
 def film(sequence):
-    return R._film(sequence.frames)
+    """What a sequence is made from, its scene painted."""
+    made = R._film(sequence.frames)
+    made.paint()
+    return made
+
+
+def changed(thing, **fields):
+    """A copy with other fields."""
+    other = copy.copy(thing)
+    vars(other).update(fields)
+    return other
+
+
+def mask_of(sequence, t):
+    """`(H, W)` share of the target in each pixel, without what is hidden or outside."""
+    plan = film(sequence).plan
+    return coverage(plan.target, plan.front, t, sequence.frames.size, sharp=False)
+
+
+def target_of(sequence, t):
+    """The target alone, unhidden, sharp and uncut: `(h, w, 4)` colours times coverage, coverage; and where it lies."""
+    return film(sequence).plan.target.at(t)
 
 
 def shot_without(sequence, t, **tracks):
     """Frame t as it would be with other tracks of the target, and recorded with no noise or compression; beside it the
     frame with its own tracks, recorded in the same way."""
     made = film(sequence)
-    made.paint()
-    clean = replace(made.plan.recorder, noise=0.0, jpeg=0)
-    same = replace(made.plan, recorder=clean)
-    other = replace(same, target=replace(made.plan.target, **tracks))
-    return [replace(made, plan=plan).shoot(t).astype(float) for plan in (same, other)]
+    same = changed(made.plan, recorder=changed(made.plan.recorder, noise=0.0, jpeg=0))
+    other = changed(same, target=changed(made.plan.target, **tracks))
+    return [changed(made, plan=plan).shoot(t).astype(float) for plan in (same, other)]
 
 
 def pixel_box(alpha, x, y):
@@ -110,7 +130,7 @@ def test_splits_share_neither_surface_nor_picture():
 def test_boxes_are_those_of_the_target_alone(split):
     for sequence in fixed(split).values():
         for t in np.flatnonzero(~sequence.absent)[:: 13 if split == "test" else 97]:
-            patch, x, y = sequence.frames.target(int(t))
+            patch, x, y = target_of(sequence, int(t))
             box, pixels = sequence.boxes[t], pixel_box(patch[..., 3], x, y)
             edges = np.concatenate([box[:2] - pixels[:2], (box[:2] + box[2:]) - (pixels[:2] + pixels[2:])])
             assert np.abs(edges).max() <= 0.5 + 1e-9, (sequence.name, t)
@@ -122,16 +142,11 @@ def test_the_mask_says_which_pixels_are_the_targets():
     for sequence in fixed("test").values():
         made = film(sequence)
         away = made.plan.target.centre + np.array([10000, 0])
-        bare = replace(
-            made.plan.recorder, noise=0.0, jpeg=0, soft=0.0, sharpen=0.0, shrink=1.0, grey=False, tint=(1, 1, 1)
-        )
-        made.paint()
-        plan = replace(made.plan, recorder=bare, sun=(0, 0.2, 0))
-        here, gone = (
-            replace(made, plan=replace(plan, target=replace(plan.target, centre=c))).shoot(30).astype(float)
-            for c in (plan.target.centre, away)
-        )
-        change, mask = np.abs(here - gone).max(-1), sequence.frames.mask(30)
+        plain = {"noise": 0.0, "jpeg": 0, "soft": 0.0, "sharpen": 0.0, "shrink": 1.0, "grey": False, "tint": np.ones(3)}
+        plan = changed(made.plan, recorder=changed(made.plan.recorder, **plain), sun=(0, 0.2, 0))
+        plans = (changed(plan, target=changed(plan.target, centre=c)) for c in (plan.target.centre, away))
+        here, gone = (changed(made, plan=p).shoot(30).astype(float) for p in plans)
+        change, mask = np.abs(here - gone).max(-1), mask_of(sequence, 30)
         assert change[mask < 1 / 512].max(initial=0) <= 1, sequence.name
         if (mask > 0.9).sum() > 30:
             inside.append((change[mask > 0.9] > 4).mean())
@@ -148,8 +163,8 @@ def test_the_first_frame_shows_the_whole_target(split):
         assert y >= 0, sequence.name
         assert x + w <= width, sequence.name
         assert y + h <= height, sequence.name
-        patch, *_ = sequence.frames.target(0)
-        mask, image = sequence.frames.mask(0), sequence.frames[0].astype(float)
+        patch, *_ = target_of(sequence, 0)
+        mask, image = mask_of(sequence, 0), sequence.frames[0].astype(float)
         assert mask.sum() > 0.98 * patch[..., 3].sum() / 255, sequence.name
         assert 0.2 < w / h < 5
         assert w * h > 60
@@ -186,9 +201,9 @@ def test_sv_lr_and_fm_are_otbs_definitions_on_the_boxes():
 def test_occlusion_hides_the_target_and_out_of_view_cuts_it():
     for sequence, frames in marked("OCC"):
         t = int(frames[len(frames) // 2])
-        patch, x, y = sequence.frames.target(t)
+        patch, x, y = target_of(sequence, t)
         whole = patch[max(-y, 0) : 160 - y, max(-x, 0) : 240 - x, 3].sum() / 255
-        assert sequence.frames.mask(t).sum() < 0.75 * whole, sequence.name
+        assert mask_of(sequence, t).sum() < 0.75 * whole, sequence.name
     for sequence, frames in marked("OV"):
         boxes = sequence.boxes[frames]
         outside = np.maximum.reduce(
@@ -200,9 +215,9 @@ def test_occlusion_hides_the_target_and_out_of_view_cuts_it():
 
 def test_illumination_changes_on_the_targets_own_pixels():
     def brightest_change(sequence, frames):
-        masks = [(t, sequence.frames.mask(int(t)) > 0.6) for t in frames]
+        masks = [(t, mask_of(sequence, int(t)) > 0.6) for t in frames]
         light = [sequence.frames[int(t)][m].mean() for t, m in masks if m.sum() > 8]
-        first = sequence.frames[0][sequence.frames.mask(0) > 0.6].mean()
+        first = sequence.frames[0][mask_of(sequence, 0) > 0.6].mean()
         return max(abs(np.log((v + 2) / (first + 2))) for v in light)
 
     changes = [brightest_change(s, frames[:: max(len(frames) // 6, 1)]) for s, frames in marked("IV")]
@@ -215,11 +230,11 @@ def test_turns_and_deformation_change_the_pixels(attribute, track):
     changes = []
     for sequence, frames in marked(attribute):
         t = int(frames[np.argmax(np.abs(getattr(film(sequence).plan.target, track)[frames]))])
-        if sequence.frames.mask(t).sum() < 40:
+        if mask_of(sequence, t).sum() < 40:
             continue
         own = getattr(film(sequence).plan.target, track)
         a, b = shot_without(sequence, t, **{track: np.full_like(own, own[0])})
-        changes.append(np.abs(a - b)[sequence.frames.mask(t) > 0.3].mean())
+        changes.append(np.abs(a - b)[mask_of(sequence, t) > 0.3].mean())
     assert len(changes) >= 4
     assert np.median(changes) > 8
     assert np.mean(np.array(changes) > 2) >= 0.9, changes
@@ -235,10 +250,10 @@ def test_motion_blur_takes_gradient_energy_from_the_target():
     for sequence, frames in marked("MB"):
         target = film(sequence).plan.target
         t = int(
-            frames[np.argmax([np.hypot(*target.smear[f]) * (sequence.frames.mask(int(f)).sum() > 40) for f in frames])]
+            frames[np.argmax([np.hypot(*target.smear[f]) * (mask_of(sequence, int(f)).sum() > 40) for f in frames])]
         )
         blurred, sharp = shot_without(sequence, t, smear=np.zeros_like(target.smear))
-        mask = sequence.frames.mask(t) > 0.5
+        mask = mask_of(sequence, t) > 0.5
         if mask.sum() > 20:
             ratios.append(energy(blurred, mask) / energy(sharp, mask))
     assert len(ratios) >= 4
@@ -250,7 +265,7 @@ def test_background_clutter_looks_like_the_target():
     """Bhattacharyya similarity of the colours on the target and around it, in the first frame."""
 
     def similarity(sequence):
-        mask, image = sequence.frames.mask(0), sequence.frames[0]
+        mask, image = mask_of(sequence, 0), sequence.frames[0]
         reach = int(sequence.boxes[0, 2:].max())
         around = (cv2.dilate(mask, np.ones((reach, reach))) > 0.5) & (mask < 0.05)
         a, b = (
@@ -276,8 +291,8 @@ def test_the_long_set_loses_and_finds_its_target_among_look_alikes():
         plan = film(sequence).plan
         alike = [a for a in (*plan.behind, *plan.front) if a.sprite.kind == plan.target.sprite.kind]
         for t in lost[:3] + 1:
-            patch, *_ = sequence.frames.target(int(t))
-            assert sequence.frames.mask(int(t)).sum() < 0.1 * patch[..., 3].sum() / 255
+            patch, *_ = target_of(sequence, int(t))
+            assert mask_of(sequence, int(t)).sum() < 0.1 * patch[..., 3].sum() / 255
             inside = [(a.centre[t] > 0).all() and (a.centre[t] < (240, 160)).all() for a in alike]
             assert any(inside), (sequence.name, t)
 

@@ -206,6 +206,18 @@ def test_side_stays_within_bounds():
     assert float(state.side / state.first_side) == pytest.approx(5.0)
 
 
+def test_lanes_that_share_an_image_in_one_batch_equal_lane_by_lane():
+    """The two ways through the network, a GPU's and a CPU's, lanes 0 and 2 on one image."""
+    tracker = SiamFCTracker(SiamFC(0.125).initialise(torch.Generator().manual_seed(0)).eval())
+    images = list(torch.randint(0, 256, (2, 3, 90, 120), dtype=torch.uint8))
+    frames = Frames(images, [0, 1, 0], [("a", 0), ("b", 0)])
+    boxes = torch.tensor([[30.0, 20, 25, 30], [40, 30, 20, 20], [60, 40, 30, 25]])
+    alone = tracker.init(frames, boxes)
+    tracker.device = torch.device("cuda")  # by name only: the tensors stay
+    together = tracker.init(frames, boxes)
+    torch.testing.assert_close(together.template, alone.template, atol=1e-3, rtol=1e-3)
+
+
 def test_unknown_config_field_names_the_near_one():
     with pytest.raises(ValueError, match="scale_lr"):
         configured(SIAMFC_3S, {"scale_rl": 0.5})

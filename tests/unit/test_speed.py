@@ -18,7 +18,7 @@ def test_network_arithmetic_is_the_published_one():
 
 def test_main_writes_ratios_beside_what_they_are_of(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(speed, "bench", lambda device: dict.fromkeys(speed.FIGURES, 1.5))
-    speed.main(tmp_path / "bench.json")
+    speed.main(tmp_path / "bench.json", only="trackers")
     flat = json.loads((tmp_path / "bench.json").read_text())
     for name, of in speed.FIGURES.items():
         assert flat[name] == 1.5

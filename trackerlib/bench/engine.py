@@ -1,171 +1,288 @@
 """The lane engine: many runs in one batch.
 
-L lanes step together through one batched tracker. A lane that finishes is refilled while the others go on; frames are
-decoded ahead by threads within a memory budget; a finished trajectory is written at once. The batch always has L lanes
-(idle ones repeat), and every run starts alone, so the bytes of a result do not depend on what ran beside it."""
+L lanes step together through one batched tracker. A lane that finishes is refilled while the others go on, by a run on
+a video that is being watched if there is one, so that its frames are decoded once. The batch always has L lanes (idle
+ones repeat), and every run starts alone, so the bytes of a result do not depend on what ran beside it."""
 
 from __future__ import annotations
 
-import os
+import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, is_dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, astuple, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..data.sequence import Dataset, Sequence
+from ..data.formats import FAILURE, INIT, REGION, UNKNOWN, Trajectory
+from ..data.sequence import Dataset, FrameSource, NoFrames, Sequence
 from ..images import to_tensor
 from ..provenance import canonical, class_digest, code_digest, environment, sha256, write_json
 from ..tracker import Frames, Output, State, Tracker
-from .protocols import Protocol, Run, protocol
+from .decoder import Decoder
+from .protocols import Go, Protocol, Restart, Run, first_box, protocol
 from .results import RunSet
+
+try:
+    import resource
+except ImportError:  # Windows: the peak of memory is not reported
+    resource = None
 
 
 def evaluate(
     tracker: Tracker,
     dataset: Dataset,
-    protocol_name: str = "OPE",
+    protocols: str | Protocol | Iterable[str | Protocol] = "OPE",
     results: str | Path = "results/evaluate",
-    lanes: int = 1,
+    lanes: int | str = 1,
     keep_maps: bool = False,
     seed: int = 0,
     on_done: Callable[[Run, int, int], None] = lambda run, done, of: None,
-) -> RunSet:
-    """Run a protocol over a dataset and return its stored results; what is stored already is not done again.
+) -> RunSet | list[RunSet]:
+    """Run protocols over a dataset; what is stored already is not done again.
 
-    lanes: targets tracked in one batch. One lane also stores each frame's seconds (decoding excluded); with more, times
-           are not a frame's own and are left out; the throughput is written to `speed.json` beside the manifest.
+    protocols: a name or an object of `bench.protocols`, or several: their runs then share lanes and decoded frames
+    lanes:     targets tracked in one batch; "auto" takes the fewest that are as fast as any (`measured_lanes`). One
+               lane also stores each frame's seconds (decoding excluded); with more, times are not a frame's own: NaN
+               is stored; throughput and peak memory are written to `speed.json` beside the manifest
     on_done(run, done, of): called after each finished run.
-    Runs that raise are recorded under `errors/` while the others go on; `RunSet.failures()` tells."""
-    if lanes < 1:
-        raise ValueError(f"lanes={lanes}: at least one target must be tracked")
-    chosen = protocol(protocol_name)
-    runs = list(chosen.runs(dataset))
-    recorded = {"lanes": lanes, "environment": environment()}
-    store = RunSet.open(results, manifest(tracker, dataset, chosen, seed) | recorded)
-    todo = [r for r in runs if not store.has(r.name, len(r), maps=keep_maps)]
+    Returns the stored results, a list where several protocols were given. Runs that raise are recorded under `errors/`
+    while the others go on; `RunSet.failures()` tells. Processes that share a results folder share the work.
+    torch is seeded anew at each start, from `seed` and the run's name: a tracker that draws by chance repeats its
+    results with one lane."""
+    one = isinstance(protocols, str) or not isinstance(protocols, Iterable)
+    chosen = [protocol(p) if isinstance(p, str) else p for p in ([protocols] if one else protocols)]
+    if not (lanes == "auto" or (isinstance(lanes, int) and lanes >= 1)):
+        raise ValueError(f"lanes={lanes!r}: at least one target must be tracked (or 'auto')")
+    if not len(dataset):
+        raise ValueError(f"{dataset.name}: no sequences to evaluate on")
+    if bare := next((s for s in dataset.values() if isinstance(s.frames, NoFrames)), None):
+        bare.frames[0]  # which says that there are none
+    jobs = [(p, list(p.runs(dataset))) for p in chosen]
     tracker.keep_maps = keep_maps
-    torch.manual_seed(seed)  # ours draw nothing while they track; a user's may
-    engine = Engine(tracker, dataset, store, lanes, on_done)
+    recorded = {"environment": environment()}
+    if lanes == "auto":
+        recorded["lanes_measured"] = measured_lanes(tracker, dataset, sum(len(runs) for _, runs in jobs))
+        lanes = fewest_lanes(recorded["lanes_measured"])
+    recorded["lanes"] = lanes
+    stores = [RunSet.open(results, manifest(tracker, dataset, p, seed) | recorded) for p in chosen]
+    engine = Engine(tracker, dataset, lanes, on_done, seed=seed)
     started = time.perf_counter()
-    engine.run(todo, len(runs))
-    if engine.frames:
-        seconds = time.perf_counter() - started
-        speed = recorded | {"frames": engine.frames, "frames_per_second": round(engine.frames / seconds, 2)}
-        write_json(store.folder / "speed.json", speed)
-    return store
+    with ExitStack() as stack:
+        for store in stores:
+            stack.enter_context(store.working())
+        engine.run([Job(p, store, run) for (p, runs), store in zip(jobs, stores, strict=True) for run in runs])
+        engine.run([Job(p, s, run) for p, s in zip(chosen, stores, strict=True) for run in p.more(dataset, _read(s))])
+    for store in stores:
+        if store.folder not in engine.written:
+            continue
+        write_json(store.folder / "speed.json", recorded | engine.speed(time.perf_counter() - started))
+    return stores[0] if one else stores
+
+
+def _read(store: RunSet) -> Callable[[str], Trajectory | None]:
+    return lambda run: store.trajectory(run) if store.has(run) else None
 
 
 def manifest(tracker: Tracker, dataset: Dataset, chosen: Protocol, seed: int) -> dict[str, Any]:
     """What determines the outcome, hashed into `key`. Lanes, threads, host and versions are recorded, not keyed."""
     config = getattr(tracker, "config", None)
+    if config is None:  # a user's own: what it holds that is plain
+        config = {k: v for k, v in vars(tracker).items() if isinstance(v, _PLAIN) and k != "keep_maps"}
+    runs = [astuple(run) for run in chosen.runs(dataset)]
+    truth = [np.ascontiguousarray(s.regions).tobytes() + str(s.size).encode() for s in dataset.values()]
     facts = {
         "tracker": tracker.name,
         "class": f"{type(tracker).__module__}:{type(tracker).__qualname__}",
-        "code": [class_digest(type(tracker)), code_digest([__name__])],
+        "code": [class_digest(type(tracker)), class_digest(type(chosen)), code_digest([__name__])],
         "config": asdict(config) if is_dataclass(config) else config,
         "weights": getattr(tracker, "weights_sha", None),
         "dtype": str(getattr(tracker, "dtype", "")),
         "device": str(getattr(tracker, "device", "cpu")).split(":")[0],
         "dataset": dataset.name,
-        "data": dataset.digest(),
+        "data": [dataset.digest(), sha256(canonical(runs), *truth)],
         "protocol": chosen.name,
+        "protocol_parameters": asdict(chosen) if is_dataclass(chosen) else {},
+        "layout": chosen.layout or dataset.layout,
         "seed": seed,
     }
     seen = sorted(set(getattr(tracker, "seen", ())) & set(dataset))
     return facts | {"key": sha256(canonical(facts)), "seen": seen}
 
 
-@dataclass
-class Lane:
-    """A run under way: the frame it has reached, its boxes so far, and its seconds and maps where they are kept."""
+_PLAIN = (bool, int, float, str, bytes, list, tuple, dict, np.ndarray, torch.Tensor)
 
+
+@torch.inference_mode()
+def measured_lanes(tracker: Tracker, dataset: Dataset, runs: int, steps: int = 3) -> dict[int, float]:
+    """Frames per second by number of lanes 1, 2, 4, ..., on the first sequence; up to `runs`, to what memory holds, or
+    to where twice the lanes bring nothing."""
+    sequence, device = dataset[0], torch.device(getattr(tracker, "device", "cpu"))
+    images = [to_tensor(sequence.frames[t], device) for t in range(min(2, len(sequence)))]
+    box = torch.tensor([first_box(sequence.name, sequence.boxes[0])], dtype=torch.float32, device=device)
+    found: dict[int, float] = {}
+    lanes = 1
+    while lanes <= max(runs, 1):
+        try:
+            state = tracker.init(Frames(images[:1], [0] * lanes, [(sequence.name, 0)]), box.expand(lanes, 4))
+            for step in range(steps + 1):
+                state, output = tracker.track(state, Frames(images[-1:], [0] * lanes, [(sequence.name, step + 1)]))
+                output.boxes.cpu()  # waits for the device
+                if step == 0:  # that was to warm up
+                    started = time.perf_counter()
+        except Exception:  # no memory for so many, or a tracker that fails here: its runs will tell
+            break
+        found[lanes] = round(steps * lanes / (time.perf_counter() - started), 2)
+        if lanes > 2 and found[lanes] < 1.03 * found[lanes // 4]:
+            break
+        lanes *= 2
+    return found
+
+
+def fewest_lanes(measured: dict[int, float]) -> int:
+    """The fewest lanes within 3 % of the best."""
+    best = max(measured.values(), default=0.0)
+    return min((lanes for lanes, rate in measured.items() if rate >= 0.97 * best), default=1)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, the protocol that asked for it and the store that takes it."""
+
+    protocol: Protocol
+    store: RunSet
     run: Run
-    sequence: Sequence
-    frame: int
-    boxes: list[np.ndarray]
-    times: list[float] = field(default_factory=list)
-    maps: dict[str, list[np.ndarray]] = field(default_factory=dict)
+
+
+class Lane:
+    """A run under way: the frame it has reached, its boxes and codes so far, and its seconds and maps where kept."""
+
+    def __init__(self, job: Job, sequence: Sequence, video: str):
+        self.job, self.sequence, self.video, self.frame = job, sequence, video, job.run.first
+        self.boxes, self.times = np.full((len(job.run), 4), np.nan), np.full(len(job.run), np.nan)
+        self.codes = np.full(len(job.run), UNKNOWN, np.int8)
+        self.maps: dict[str, list[np.ndarray]] = {}
+
+    @property
+    def row(self) -> int:
+        return self.frame - self.job.run.first
 
 
 class Engine:
     """Steps L lanes until no run is left."""
 
-    def __init__(self, tracker: Tracker, dataset: Dataset, store: RunSet, lanes: int, on_done: Callable):
-        self.tracker, self.dataset, self.store, self.on_done = tracker, dataset, store, on_done
+    def __init__(
+        self, tracker: Tracker, dataset: Dataset, lanes: int, on_done: Callable, budget: int = 1 << 30, seed: int = 0
+    ):
+        """budget: bytes of decoded images kept."""
+        self.tracker, self.dataset, self.on_done, self.budget, self.seed = tracker, dataset, on_done, budget, seed
         self.lanes: list[Lane | None] = [None] * lanes
         self.state: State | None = None
         self.device = torch.device(getattr(tracker, "device", "cpu"))
-        self.frames, self.done, self.total = 0, 0, 0
+        self.videos = _videos(dataset)
+        self.frames = self.done = self.total = self.decoded = 0
+        self.written: set[Path] = set()  # folders that got results
+        self.spent: set[int] = set()  # idle lanes whose state is still the last run's
 
     @torch.inference_mode()
-    def run(self, runs: Iterable[Run], total: int | None = None) -> None:
-        """Longest first: short runs fill the lanes at the end."""
-        waiting = sorted(runs, key=len)
-        self.total = len(waiting) if total is None else total
-        self.done = self.total - len(waiting)
-        with Decoder(len(self.lanes)) as self.decoder:
-            while waiting or any(self.lanes):
+    def run(self, jobs: list[Job]) -> None:
+        """Do what is not stored. Runs that another process is at come last: when it is done, or has died."""
+        keep = self.tracker.keep_maps
+        waiting = Waiting([j for j in jobs if not j.store.has(j.run.name, len(j.run), keep)], self.videos)
+        self.total, self.done = self.total + len(jobs), self.done + len(jobs) - len(waiting)
+        sources = {self.videos[name]: sequence.frames for name, sequence in self.dataset.items()}
+        elsewhere: list[Job] = []
+        with Decoder(sources, self.device, self.budget) as self.decoder:
+            for job in waiting:
+                self.decoder.expect(self.videos[job.run.sequence], job.run.first, job.run.last)
+            while waiting or elsewhere or any(self.lanes):
                 for b in range(len(self.lanes)):
                     while waiting and self.lanes[b] is None:
-                        self._start(b, waiting.pop())
+                        self._take_up(b, waiting.next({lane.video for lane in self.lanes if lane}), elsewhere)
                 if any(self.lanes):
-                    self._step()
+                    self._step(waiting)
+                elif elsewhere:
+                    time.sleep(0.2)
+                    waiting, elsewhere = Waiting(elsewhere, self.videos), []
+        self.decoded += self.decoder.decoded
 
-    def _start(self, b: int, run: Run) -> None:
-        """Start a run alone, then put it into its lane."""
-        lane = Lane(run, self.dataset[run.sequence], run.first, [np.array(run.box)])
-        try:
-            box = torch.tensor([run.box], dtype=torch.float32, device=self.device)
-            state = self.tracker.init(self._frames([lane], [0]), box)
-        except Exception:
-            self._fail(lane)
-            return
-        if self.state is None:
-            self.state = state.take([0] * len(self.lanes))
+    def speed(self, seconds: float) -> dict[str, Any]:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if resource else None
+        unit = 1 << 20 if sys.platform == "darwin" else 1 << 10  # macOS counts bytes, Linux KiB
+        return {
+            "frames": self.frames,
+            "frames_per_second": round(self.frames / seconds, 2),
+            "images_decoded": self.decoded,
+            "peak_memory_MiB": peak and peak // unit,
+        }
+
+    def _take_up(self, b: int, job: Job, elsewhere: list[Job]) -> None:
+        """Start a run in lane b, unless another process is at it or has done it."""
+        run, store = job.run, job.store
+        if not store.claim(run.name):
+            elsewhere.append(job)
+        elif store.has(run.name, len(run), self.tracker.keep_maps):
+            self.decoder.passed(self.videos[run.sequence], run.first, run.last)
+            self._end(job)
         else:
-            self.state.put([b], state)
-        lane.frame += 1
-        self.lanes[b] = lane
-        if len(run) == 1:
-            self._finish(b)
+            self._start(b, Lane(job, self.dataset[run.sequence], self.videos[run.sequence]), run.box)
 
-    def _step(self) -> None:
-        """All lanes one frame on. A step that raises is replayed lane by lane: only those that raise again fail."""
+    def _start(self, b: int, lane: Lane, box: tuple[float, ...]) -> None:
+        """Start the tracker at the lane's frame, alone; then put it into the batch."""
+        self.lanes[b] = lane
         try:
-            busy, lane_of = self._crew()
-            self.decoder.ahead(busy)
-            state, output, seconds = self._track(self.state, self._frames(busy, lane_of))
+            boxes = torch.tensor([box], dtype=torch.float32, device=self.device)
+            torch.manual_seed(int(sha256(str(self.seed), lane.job.run.name, str(lane.frame))[:15], 16))
+            frames, started = self._frames([lane], [0]), time.perf_counter()
+            state = self.tracker.init(frames, boxes)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            lane.times[lane.row] = time.perf_counter() - started
+            if self.state is None:
+                self.state = state.take([0] * len(self.lanes))
+            else:
+                self.state.put([b], state)
+        except Exception:
+            self._fail(b)
+            return
+        self.spent.discard(b)
+        lane.boxes[lane.row], lane.codes[lane.row] = box, INIT
+        self._advance(b, lane.frame + 1)
+
+    def _step(self, waiting: Waiting) -> None:
+        """All lanes one frame on. A step that raises is replayed lane by lane: only those that raise again fail."""
+        busy = [lane for lane in self.lanes if lane]
+        self.decoder.ahead(_wanted(busy, waiting))
+        place = {id(lane): i for i, lane in enumerate(busy)}
+        try:
+            if self.spent:  # an idle lane goes along as a copy of a busy one: what ended it could raise for ever
+                idle = sorted(self.spent)
+                self.state.put(
+                    idle, self.state.take([next(b for b, lane in enumerate(self.lanes) if lane)] * len(idle))
+                )
+                self.spent.clear()
+            frames = self._frames(busy, [place.get(id(lane), 0) for lane in self.lanes])  # idle lanes see the first's
+            state, output, seconds = self._track(self.state, frames)
         except Exception:
             self._replay()
             return
         self.state = state
         self._record(output, seconds, {b: b for b, lane in enumerate(self.lanes) if lane})
 
-    def _crew(self) -> tuple[list[Lane], list[int]]:
-        """The busy lanes, and for each lane the place of its run among them; an idle lane looks at the first's."""
-        busy = [b for b, lane in enumerate(self.lanes) if lane]
-        place = {b: i for i, b in enumerate(busy)}
-        return [self.lanes[b] for b in busy], [place.get(b, 0) for b in range(len(self.lanes))]
-
     def _replay(self) -> None:
         """Each lane's step again, in a batch of its own copies: the same shapes, so the same bits."""
-        for b, lane in enumerate(self.lanes):
-            if lane is None:
-                continue
-            copies = [b] * len(self.lanes)
+        for b in [b for b, lane in enumerate(self.lanes) if lane]:
             try:
-                frames = self._frames([lane], [0] * len(self.lanes))
-                state, output, seconds = self._track(self.state.take(copies), frames)
+                frames = self._frames([self.lanes[b]], [0] * len(self.lanes))
+                state, output, seconds = self._track(self.state.take([b] * len(self.lanes)), frames)
             except Exception:
-                self._fail(lane)
-                self.lanes[b] = None
+                self._fail(b)
                 continue
             self.state.put([b], state.take([0]))
             self._record(output, seconds, {b: 0})
@@ -174,88 +291,124 @@ class Engine:
         started = time.perf_counter()
         state, output = self.tracker.track(state, frames)
         boxes = output.boxes.double().cpu().numpy()  # waits for the device
-        if boxes.shape != (len(self.lanes), 4):
-            raise ValueError(
-                f"{self.tracker.name}: track gave boxes of shape {boxes.shape}, want {(len(self.lanes), 4)}"
-            )
+        if boxes.shape != (want := (len(self.lanes), 4)):
+            raise ValueError(f"{self.tracker.name}: track gave boxes of shape {boxes.shape}, want {want}")
         output.boxes = boxes
         return state, output, time.perf_counter() - started
 
     def _record(self, output: Output, seconds: float, rows: dict[int, int]) -> None:
-        """Append row `rows[b]` of the output to lane b."""
+        """Row `rows[b]` of the output is lane b's; its protocol says how it goes on."""
         maps = {name: m.float().cpu().numpy() for name, m in output.maps.items()}
         if maps and output.regions is not None:
             maps["region"] = output.regions.cpu().numpy()
         for b, row in rows.items():
-            lane = self.lanes[b]
-            lane.boxes.append(output.boxes[row])
-            lane.times.append(seconds)
-            for name, values in maps.items():
-                lane.maps.setdefault(name, []).append(values[row])
-            lane.frame += 1
+            lane, box = self.lanes[b], output.boxes[row]
+            lane.boxes[lane.row], lane.codes[lane.row], lane.times[lane.row] = box, REGION, seconds
             self.frames += 1
-            if lane.frame > lane.run.last:
-                self._finish(b)
+            try:
+                for name, values in maps.items():
+                    lane.maps.setdefault(name, []).append(values[row])
+                after = lane.job.protocol.after(lane.sequence, lane.job.run, lane.frame, box)
+            except Exception:
+                self._fail(b)
+                continue
+            if not isinstance(after, Restart):
+                self._advance(b, lane.frame + 1 if after is Go.ON else lane.job.run.last + 1)
+                continue
+            lane.boxes[lane.row], lane.codes[lane.row] = np.nan, FAILURE
+            self._advance(b, after.frame)
+            if self.lanes[b]:
+                self._start(b, lane, after.box)
 
-    def _finish(self, b: int) -> None:
-        lane, self.lanes[b] = self.lanes[b], None
-        times = np.array([np.nan, *lane.times]) if len(self.lanes) == 1 else None
+    def _advance(self, b: int, frame: int) -> None:
+        """Lane b goes on at a frame; past its last it is stored and the lane is free."""
+        lane, run = self.lanes[b], self.lanes[b].job.run
+        self.decoder.passed(lane.video, lane.frame, min(frame - 1, run.last))
+        lane.frame = frame
+        if frame <= run.last:
+            return
+        self.lanes[b] = None
+        self.spent.add(b)
         maps = {k: np.stack(v) for k, v in lane.maps.items()} if self.tracker.keep_maps else None
-        if unknown := int(np.isnan(lane.boxes).any(1).sum()):
-            warnings.warn(f"{self.tracker.name} on {lane.run.name}: {unknown} boxes are NaN", stacklevel=2)
-        self.store.write(lane.run.name, np.stack(lane.boxes), times, maps)
-        self._count(lane.run)
+        if unknown := int((np.isnan(lane.boxes).any(1) & (lane.codes == REGION)).sum()):
+            warnings.warn(f"{self.tracker.name} on {run.name}: {unknown} boxes are NaN", stacklevel=2)
+        times = lane.times if len(self.lanes) == 1 else np.full(len(lane.times), np.nan)
+        lane.job.store.write(run.name, lane.boxes, times, maps, lane.codes)
+        self.written.add(lane.job.store.folder)
+        self._end(lane.job)
 
-    def _fail(self, lane: Lane) -> None:
-        self.store.fail(lane.run.name, f"frame {lane.frame}\n{traceback.format_exc()}")
-        self._count(lane.run)
+    def _fail(self, b: int) -> None:
+        lane, self.lanes[b] = self.lanes[b], None
+        if self.state is not None:
+            self.spent.add(b)
+        self.decoder.passed(lane.video, lane.frame, lane.job.run.last)
+        lane.job.store.fail(lane.job.run.name, f"frame {lane.frame}\n{traceback.format_exc()}")
+        self._end(lane.job)
 
-    def _count(self, run: Run) -> None:
+    def _end(self, job: Job) -> None:
+        job.store.release(job.run.name)
         self.done += 1
-        self.on_done(run, self.done, self.total)
+        self.on_done(job.run, self.done, self.total)
 
     def _frames(self, lanes: list[Lane], lane_of: list[int]) -> Frames:
         """The distinct images these lanes look at, decoded and uploaded once each."""
-        ids = [(lane.sequence.name, lane.frame) for lane in lanes]
-        distinct = list(dict.fromkeys(ids))
-        images = {}
-        for lane, key in zip(lanes, ids, strict=True):
-            if key not in images:
-                images[key] = to_tensor(self.decoder.get(lane.sequence, lane.frame), self.device)
-        return Frames([images[key] for key in distinct], [distinct.index(ids[i]) for i in lane_of], distinct)
+        keys = [(lane.video, lane.frame) for lane in lanes]
+        distinct = list(dict.fromkeys(keys))
+        return Frames([self.decoder.get(key) for key in distinct], [distinct.index(keys[i]) for i in lane_of], distinct)
 
 
-class Decoder:
-    """Frames decoded ahead in threads, at most `budget` bytes of them at a time."""
+def _videos(dataset: Dataset) -> dict[str, str]:
+    """The video that each sequence is of, called by the first sequence that shows it: two targets may share one."""
+    first: dict[Any, str] = {}
+    return {name: first.setdefault(_identity(sequence.frames), name) for name, sequence in dataset.items()}
 
-    def __init__(self, lanes: int, budget: int = 256 << 20, threads: int = min(4, os.cpu_count() or 1)):
-        self.budget, self.depth = budget, 4
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-        self.pending: dict[tuple[str, int], Future] = {}
-        self.held = 0  # bytes of one frame of the largest sequence seen
 
-    def __enter__(self) -> Decoder:
-        return self
+def _identity(frames: FrameSource) -> Any:
+    try:
+        hash(frames)
+    except TypeError:
+        return id(frames)
+    return frames
 
-    def __exit__(self, *_) -> None:
-        self.pool.shutdown(cancel_futures=True)
 
-    def ahead(self, lanes: list[Lane]) -> None:
-        """Ask for the frames that these lanes need next, nearest first, and forget those that none will."""
-        room = max(self.budget // self.held, len(lanes)) if self.held else len(lanes)
-        wanted: dict[tuple[str, int], Sequence] = {}
-        for step in range(self.depth + 1):
-            for lane in lanes:
-                if lane.frame + step <= lane.run.last and len(wanted) < room:
-                    wanted[lane.sequence.name, lane.frame + step] = lane.sequence
-        for key in self.pending.keys() - wanted.keys():
-            self.pending.pop(key).cancel()
-        for key, sequence in wanted.items():
-            if key not in self.pending:
-                self.pending[key] = self.pool.submit(sequence.frames.__getitem__, key[1])
+def _wanted(busy: list[Lane], waiting: Waiting, depth: int = 4) -> Iterable[tuple[str, int]]:
+    """The images needed next: those of this step, those of the next ones, and the first of the run that waits."""
+    for step in range(depth + 1):
+        yield from ((lane.video, lane.frame + step) for lane in busy if lane.frame + step <= lane.job.run.last)
+        if step == 1 and waiting and (job := waiting.peek({lane.video for lane in busy})):
+            yield waiting.videos[job.run.sequence], job.run.first
 
-    def get(self, sequence: Sequence, frame: int) -> np.ndarray:
-        future = self.pending.get((sequence.name, frame))
-        image = future.result() if future else sequence.frames[frame]
-        self.held = max(self.held, image.nbytes)
-        return image
+
+class Waiting:
+    """Runs that wait for a lane, by video; the longest first, so that short ones fill the lanes at the end."""
+
+    def __init__(self, jobs: list[Job], videos: dict[str, str]):
+        self.videos = videos
+        self.by_video: dict[str, list[Job]] = {}
+        self.frames: Counter[str] = Counter()  # left to do, by video
+        self.count = len(jobs)
+        for job in sorted(jobs, key=lambda j: len(j.run)):
+            video = videos[job.run.sequence]
+            self.by_video.setdefault(video, []).append(job)
+            self.frames[video] += len(job.run)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Job]:
+        return (job for jobs in self.by_video.values() for job in jobs)
+
+    def peek(self, watched: set[str]) -> Job:
+        """The run to take up next: on a video that is being watched if there is one, else on that with most to do."""
+        near = [video for video in watched if video in self.by_video] or self.by_video
+        return self.by_video[max(near, key=self.frames.__getitem__)][-1]
+
+    def next(self, watched: set[str]) -> Job:
+        job = self.peek(watched)
+        video = self.videos[job.run.sequence]
+        self.by_video[video].pop()
+        self.frames[video] -= len(job.run)
+        self.count -= 1
+        if not self.by_video[video]:
+            del self.by_video[video]
+        return job

@@ -1,10 +1,10 @@
 """The results store: the benchmark's own text files, and one manifest that says what they depend on.
 
     <tracker>-<key8>/manifest.json            what determined the outcome, and where it ran
-    <tracker>-<key8>/<run>.txt                1-based x,y,w,h, comma: official toolkits read it
-    <tracker>-<key8>/times/<run>_time.txt     seconds a frame
+    <tracker>-<key8>/...                      boxes and seconds a frame, as the run set's layout wants them (`layouts`)
     <tracker>-<key8>/maps/<run>.npz           response maps, where they were asked for
     <tracker>-<key8>/errors/<run>.txt         the traceback of a run that failed
+    <tracker>-<key8>/claims/<run>             locked by the process that is at work on a run
 
 Every file is whole or absent, and a run's box file is written last: where it stands, the run is done.
 """
@@ -13,23 +13,33 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import boxes as B
-from ..data.formats import format_rows, read_rows
+from ..data.formats import Trajectory, read_rows
 from ..provenance import write_bytes, write_json, write_text
+from .layouts import Layout, layout_named, layout_of
+
+try:
+    import fcntl
+except ImportError:  # Windows: one process at a time on a results folder
+    fcntl = None
 
 
 class RunSet:
     """The runs of one tracker under one key. `RunSet(folder)` reads what is there; `RunSet.open` begins or goes on."""
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, layout: str | None = None):
+        """layout: of a folder of somebody else's results, if it is not to be guessed."""
         self.folder = Path(folder)
+        self._layout, self._claimed = layout, {}
 
     def __repr__(self) -> str:
         return f"RunSet({str(self.folder)!r}, {len(self.names())} runs)"
@@ -38,8 +48,7 @@ class RunSet:
     def open(cls, root: str | Path, manifest: Mapping[str, Any]) -> RunSet:
         """The run set `<root>/<tracker>-<key8>` of a manifest, which must hold `tracker` and `key`.
 
-        A folder that exists is continued if its manifest has the same key, and keeps that manifest; another key is a
-        ValueError: results made under different parameters are never mixed."""
+        A folder that exists is continued, with its manifest; one made under another key is a ValueError."""
         tracker, key = manifest["tracker"], manifest["key"]
         runs = cls(Path(root) / f"{_file_name(tracker)}-{key[:8]}")
         if not (runs.folder / "manifest.json").exists():
@@ -61,27 +70,36 @@ class RunSet:
         except json.JSONDecodeError as e:
             raise ValueError(f"{path}, line {e.lineno}: {e.msg}; delete the folder and run again") from None
 
+    @property
+    def layout(self) -> Layout:
+        """How the files lie: as the manifest says, else as it looks."""
+        name = self._layout or self.manifest.get("layout")
+        return layout_named(name) if name else layout_of(self.folder)
+
+    @property
+    def protocol(self) -> str:
+        """The protocol that made the runs: as the manifest says, else as the layout lets guess."""
+        return self.manifest.get("protocol") or ("supervised" if self.layout.coded else "OPE")
+
     def names(self) -> list[str]:
         """The runs that are done."""
-        return sorted(path.stem for path in self.folder.glob("*.txt"))
+        return [run for run, _ in self.layout.runs(self.folder)] if self.folder.is_dir() else []
 
     def has(self, run: str, length: int | None = None, maps: bool = False) -> bool:
-        """Whether a run is done: its file is there and, when `length` is given, has a row for each frame.
+        """Whether a run is done: its file is there, with a row for each of `length` frames; with `maps`, those too.
 
-        A file that cannot be read or is short is named in a warning and counts as not done. With `maps`, the maps must
-        be there too."""
+        A file that cannot be read or is short is named in a warning and counts as not done."""
         path = self._boxes(run)
         if not path.exists() or (maps and not self._maps(run).exists()):
             return False
         try:
-            rows = len(read_rows(path))
+            rows = len(self.layout.read(path))
+            fault = "" if length in (None, rows) else f"{path}: {rows} rows for {length} frames"
         except ValueError as e:
-            warnings.warn(f"{e}; the run is done again", stacklevel=2)
-            return False
-        if length is not None and rows != length:
-            warnings.warn(f"{path}: {rows} rows for {length} frames; the run is done again", stacklevel=2)
-            return False
-        return True
+            fault = str(e)
+        if fault:
+            warnings.warn(f"{fault}; the run is done again", stacklevel=2)
+        return not fault
 
     def write(
         self,
@@ -89,9 +107,10 @@ class RunSet:
         boxes: np.ndarray,
         times: np.ndarray | None = None,
         maps: Mapping[str, np.ndarray] | None = None,
+        codes: np.ndarray | None = None,
     ) -> None:
         """Store a finished run: boxes `(T, 4)` 0-based, times `(T,)` in seconds (NaN: not measured), maps by name
-        (an empty mapping says that the tracker gives none).
+        (an empty mapping says that the tracker gives none), codes `(T,)` of a trajectory with restarts.
 
         Equal values give equal bytes. A failure recorded for this run earlier is removed."""
         boxes = np.asarray(boxes, np.float64)
@@ -105,8 +124,43 @@ class RunSet:
             write_bytes(self._maps(run), buffer.getvalue())
         if times is not None:
             write_text(self._times(run), "".join(f"{t:.6f}\n" for t in np.asarray(times)).replace("nan", "NaN"))
-        write_text(self._boxes(run), format_rows(B.to_one_based(boxes)))
+        write_text(self._boxes(run), self.layout.text(boxes, codes))
         self._error(run).unlink(missing_ok=True)
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Let go of every claim on leaving, however that comes about."""
+        try:
+            yield
+        finally:
+            for run in list(self._claimed):
+                self.release(run)
+
+    def claim(self, run: str) -> bool:
+        """Whether this process may do a run: no other is at it. The claim ends with `release` or with the process.
+
+        Ask `has` again afterwards: who held the claim before may have done the run."""
+        if fcntl is None:
+            return True
+        path = self.folder / "claims" / _file_name(run)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            same = os.path.samestat(os.fstat(handle), os.stat(path))  # not one that its holder has just removed
+        except (BlockingIOError, FileNotFoundError):
+            same = False
+        if not same:
+            os.close(handle)
+            return False
+        self._claimed[run] = handle
+        return True
+
+    def release(self, run: str) -> None:
+        """Give up a claim; nothing happens where there is none."""
+        if (handle := self._claimed.pop(run, None)) is not None:
+            (self.folder / "claims" / _file_name(run)).unlink(missing_ok=True)
+            os.close(handle)
 
     def fail(self, run: str, traceback: str) -> None:
         """Record why a run has no result."""
@@ -117,8 +171,12 @@ class RunSet:
         return {path.stem: path.read_text() for path in sorted((self.folder / "errors").glob("*.txt"))}
 
     def read(self, run: str) -> np.ndarray:
-        """Boxes of a run, `(T, 4)` float64, 0-based. Raises as `formats.read_rows` does."""
-        return B.from_one_based(read_rows(self._boxes(run)))
+        """Boxes of a run, `(T, 4)` float64, 0-based; NaN where a restart left none. Raises as `read_rows` does."""
+        return self.layout.read_boxes(self._boxes(run))
+
+    def trajectory(self, run: str) -> Trajectory:
+        """A run's rows and codes, in the layout's own coordinates."""
+        return self.layout.read(self._boxes(run))
 
     def times(self, run: str) -> np.ndarray | None:
         """Seconds a frame `(T,)`, None where none were stored."""
@@ -131,19 +189,24 @@ class RunSet:
         if not path.exists():
             return None
         with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+            return dict(stored)
 
     def _boxes(self, run: str) -> Path:
-        return self.folder / f"{_file_name(run)}.txt"
+        return self.layout.path(self.folder, _file_name(run))
 
     def _times(self, run: str) -> Path:
-        return self.folder / "times" / f"{_file_name(run)}_time.txt"
+        return self.layout.times_path(self.folder, _file_name(run))
 
     def _maps(self, run: str) -> Path:
         return self.folder / "maps" / f"{_file_name(run)}.npz"
 
     def _error(self, run: str) -> Path:
         return self.folder / "errors" / f"{_file_name(run)}.txt"
+
+
+def without_key(folder: str) -> str:
+    """The tracker's name in that of a run set's folder, `<tracker>-<key8>`."""
+    return re.sub(r"-[0-9a-f]{8}$", "", folder)
 
 
 def _file_name(name: str) -> str:

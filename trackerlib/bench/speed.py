@@ -2,8 +2,6 @@
 
 This machine's seconds mean little elsewhere, and little here a minute later; two things timed in turns compare."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,8 +21,7 @@ from ..tracker import Frames
 
 FIGURES = {
     "siamfc_3s_fp32_vs_plain_loop": "frames per second of siamfc-3s in fp32 (batch norm folded, channels-last, one "
-    "sampling call a frame) over a plain loop (eager fp32 in torch's default layout, three padded cv2 crops, one "
-    "sequence at a time)",
+    "sampling call a frame) over a plain loop (eager fp32, torch's default layout, three padded cv2 crops)",
     "siamfc_3s_bf16_vs_plain_loop": "the same in bfloat16 over the same plain loop in fp32",
     "siamfc_3s_fp32_vs_strided_loop": "the same in fp32 over that loop when it forgets .contiguous() after permute, as "
     "common code does: its convolutions then run channels-last by accident",
@@ -46,23 +43,18 @@ def bench(device: str = "cpu", frames: int = 24, rounds: int = 3) -> dict[str, f
     x = torch.rand(3, 3, SEARCH, SEARCH, device=device).contiguous(memory_format=torch.channels_last) * 255
     image, shifts = to_tensor(videos[0][0], device), torch.tensor([0.0, 1.0, 2.0], device=device)
     centres, sides = 100 + shifts[:, None].expand(3, 2), 150 + 8 * shifts
-    timed = _in_turns(
-        {
-            "plain": lambda: _plain_loop(net.to(device), videos[0], boxes[0], device),
-            "strided": lambda: _plain_loop(net.to(device), videos[0], boxes[0], device, torch.preserve_format),
-            "fast": lambda: _track(fast, videos[:1], boxes[:1]),
-            "half": lambda: _track(half, videos[:1], boxes[:1]),
-            "lanes": lambda: _track(fast, videos, boxes),
-            "network": lambda: [fast.net.embed(x) for _ in range(8)],
-            "crops": lambda: [context_crops(image, centres, sides, SEARCH, centres.new_zeros(3)) for _ in range(20)],
-            "padded": lambda: [
-                _padded_crop(videos[0][0], c, s) for _ in range(20) for c, s in zip(centres, sides, strict=True)
-            ],
-        }
-        | _peaks(device),
-        rounds,
-        device,
-    )
+    places = list(zip(centres, sides, strict=True))
+    work = _peaks(device) | {
+        "plain": lambda: _plain_loop(net.to(device), videos[0], boxes[0], device),
+        "strided": lambda: _plain_loop(net.to(device), videos[0], boxes[0], device, torch.preserve_format),
+        "fast": lambda: _track(fast, videos[:1], boxes[:1]),
+        "half": lambda: _track(half, videos[:1], boxes[:1]),
+        "lanes": lambda: _track(fast, videos, boxes),
+        "network": lambda: [fast.net.embed(x) for _ in range(8)],
+        "crops": lambda: [context_crops(image, centres, sides, SEARCH, centres.new_zeros(3)) for _ in range(20)],
+        "padded": lambda: [_padded_crop(videos[0][0], *place) for _ in range(20) for place in places],
+    }
+    timed = _in_turns(work, rounds, device)
     ratio = lambda a, b: float(np.median(timed[a] / timed[b]))  # noqa: E731
     flops = 8 * network_flops(net, 3)
     peak = np.maximum(2 * 2048**3 / timed["mm"], CONV_FLOPS / timed["conv"])
@@ -100,15 +92,14 @@ def _peaks(device: str) -> dict[str, Callable[[], object]]:
 def _in_turns(work: dict[str, Callable], rounds: int, device: str) -> dict[str, np.ndarray]:
     """Seconds of each job, `rounds` times round the table after one warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in work}
-    for turn in range(rounds + 1):
+    for _ in range(rounds + 1):
         for name, job in work.items():
             started = time.perf_counter()
             job()
             if device != "cpu":
                 torch.cuda.synchronize()
-            if turn:
-                seconds[name].append(time.perf_counter() - started)
-    return {name: np.array(s) for name, s in seconds.items()}
+            seconds[name].append(time.perf_counter() - started)
+    return {name: np.array(s[1:]) for name, s in seconds.items()}
 
 
 def _track(tracker: SiamFCTracker, videos: list[list[np.ndarray]], boxes: list[Tensor]) -> None:
@@ -159,13 +150,23 @@ def _padded_crop(image: np.ndarray, centre: Tensor, side: Tensor | float, out: i
     return cv2.resize(image[y + pad : y + pad + side, x + pad : x + pad + side], (out, out))
 
 
-def main(json: Path | None = None) -> None:
-    """Print every ratio on each device there is, and write them as one flat object."""
+def main(json: Path | None = None, only: str | None = None) -> None:
+    """Print every ratio on each device there is, and write them as one flat object.
+
+    only: "trackers", "engine" or "peers"; by default all three."""
+    from .speed_engine import ENGINE_FIGURES, bench_engine
+    from .speed_peers import PEER_FIGURES, bench_peers
+
+    figures = FIGURES | ENGINE_FIGURES | PEER_FIGURES
+    devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    jobs = [("trackers", d, bench) for d in devices] + [("engine", d, bench_engine) for d in devices]
+    jobs.append(("peers", "cpu", lambda _: bench_peers()))
     flat: dict[str, float | str] = {}
-    for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
-        for name, value in bench(device).items():
-            name_here = name if device == "cpu" else f"{device}.{name}"
-            flat |= {name_here: round(value, 3), f"{name_here}__of": FIGURES[name]}
-            print(f"{value:8.3f}  {name_here}: {FIGURES[name]}")
+    for kind, device, job in jobs:
+        for figure, value in job(device).items() if only in (None, kind) else ():
+            name = figure if device == "cpu" else f"{device}.{figure}"
+            of = figures.get(figure, figure.replace("_", " "))
+            flat |= {name: value if isinstance(value, str) else round(value, 3), f"{name}__of": of}
+            print(f"{flat[name]:>8}  {name}: {of}", flush=True)
     if json:
         write_json(json, flat)

@@ -1,16 +1,15 @@
 """Sequences and where they come from."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
 from ..config import near
+from . import got10k, otb, tlp, uav, vot
+from .benchmark import Benchmark
 from .folder import load_folder
-from .otb import load_otb
 from .sequence import Dataset, Sequence
 
-__all__ = ["DATASETS", "Dataset", "Sequence", "load_dataset"]
+__all__ = ["BENCHMARKS", "DATASETS", "Dataset", "Sequence", "load_dataset"]
 
 
 def _rendered(split: str) -> Callable[..., Dataset]:
@@ -22,20 +21,14 @@ def _rendered(split: str) -> Callable[..., Dataset]:
     return load
 
 
-def _otb(name: str) -> Callable[..., Dataset]:
-    return lambda root, **options: load_otb(root, name=name, **options)
-
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark for reader in (otb, vot, uav, got10k, tlp) for benchmark in reader.BENCHMARKS
+}
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
     "rendered": _rendered("test"),
-    "rendered-train": _rendered("train"),
-    "rendered-val": _rendered("val"),
-    "rendered-test": _rendered("test"),
-    "rendered-long": _rendered("long"),
-    "otb": _otb("otb"),
-    "otb2013": _otb("otb2013"),
-    "otb50": _otb("otb50"),
-    "otb100": _otb("otb100"),
+    **{f"rendered-{split}": _rendered(split) for split in ("train", "val", "test", "long")},
+    **{name: benchmark.load for name, benchmark in BENCHMARKS.items()},
     "folder": load_folder,
 }
 
@@ -43,19 +36,17 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
 def load_dataset(name: str, root: str | Path | None = None, **options) -> Dataset:
     """A dataset by name: `rendered` needs no file, `otb` is every sequence under `root`, `otb100` the benchmark's list.
 
-    options go to the dataset's own loader (`box=` for `folder`, `names=` for `otb`). Raises ValueError for an unknown
-    name, naming the near ones, and for a root that is missing or unwanted; FileNotFoundError says what layout it wants.
+    options go to the dataset's own loader (`box=` for `folder`, `names=` for a benchmark). Raises ValueError for an
+    unknown name, naming the near ones, and for a root that is missing or unwanted; FileNotFoundError says what layout
+    it wants.
 
     >>> len(load_dataset("otb100", "OTB"))      # doctest: +SKIP
     100
     """
     if name not in DATASETS:
         raise ValueError(f"no dataset is called {name!r}{near(name, DATASETS)}")
-    if name.startswith("rendered") == (root is not None):
-        wants = (
-            "is made in memory and takes no root"
-            if root is not None
-            else "lies in files: say where with root (--root DIR)"
-        )
-        raise ValueError(f"dataset {name!r} {wants}")
+    if name.startswith("rendered") and root is not None:
+        raise ValueError(f"dataset {name!r} is made in memory and takes no root")
+    if not name.startswith("rendered") and root is None:
+        raise ValueError(f"dataset {name!r} lies in files: say where with root (--root DIR)")
     return DATASETS[name](root, **options)

@@ -4,8 +4,6 @@ A store is a folder: `crops.npy` (N, 255, 255, 3) uint8, memory-mapped, and `ind
 centred on its target at the scale where exemplar and context fill 127 pixels; what lies outside the frame is the
 frame's mean colour."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .. import boxes as B
-from ..provenance import code_digest, sha256, write_bytes
+from ..provenance import code_digest, sha256, write_text
 from .sequence import Dataset, Sequence
 
 SIZE, EXEMPLAR = 255, 127
@@ -90,22 +88,19 @@ def cut_crops(
         return CropStore(folder)
     folder.mkdir(parents=True, exist_ok=True)
     stamp.unlink(missing_ok=True)
-    rows, count = [], 0
+    rows = []
     limit = sum(-(-len(s) // every) for s in dataset.values()) * (1 + stills)
     crops = np.lib.format.open_memmap(folder / "crops.npy", "w+", np.uint8, (limit, SIZE, SIZE, 3))
     for number, sequence in enumerate(label(list(dataset.values()))):
         rng = np.random.default_rng([seed, number])
         for t, kind, image, box in _targets(sequence, source, every, stills, rng):
-            crops[count] = cut(image, box)
+            crops[len(rows)] = cut(image, box)
             w, h = box[2:] * EXEMPLAR / float(B.context_side(box[2:]))
             rows.append((sequence.name, t, round(w, 2), round(h, 2), kind))
-            count += 1
     crops.flush()
-    write_bytes(
-        folder / "index.csv",
-        pd.DataFrame(rows, columns=["sequence", "frame", "w", "h", "source"]).to_csv(index=False).encode(),
-    )
-    write_bytes(stamp, digest.encode())
+    index = pd.DataFrame(rows, columns=["sequence", "frame", "w", "h", "source"])
+    write_text(folder / "index.csv", index.to_csv(index=False))
+    write_text(stamp, digest)
     return CropStore(folder)
 
 

@@ -1,13 +1,11 @@
 """A user's own clip: a folder of images, or a video file, with the target's first box."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence as Numbers
 from pathlib import Path
 
 import numpy as np
 
-from .otb import image_files
+from .benchmark import image_files
 from .sequence import Dataset, FrameSource, ImageFiles, Sequence, VideoFile
 
 

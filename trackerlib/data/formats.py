@@ -4,19 +4,25 @@ Annotations and results mix commas, tabs, spaces and semicolons, and write NaN w
 they stand, in the file's own coordinates (OTB: 1-based); what an odd row means is for the metric's convention to say.
 """
 
-from __future__ import annotations
-
 import codecs
 import io
 import re
+import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-_DELIMITERS = str.maketrans(",;\t", "   ")
+DECIMALS = 4  # of the numbers we write
 
-# Names that other toolkits use for a target and that differ by more than case and punctuation.
-_ALIASES = {"human4": "human4-2"}
+_DELIMITERS = bytes.maketrans(b",;\t", b"   ")
+
+# What other toolkits call a target where that differs by more than case and punctuation.
+_ALIASES = {
+    "human4": "human4-2",  # got10k, vot-toolkit: OTB withdrew the first target of that video
+    "jogging1": "jogging-1",  # vot-toolkit
+    "jogging2": "jogging-2",
+}
 
 
 def read_rows(path: str | Path, columns: int = 4) -> np.ndarray:
@@ -25,13 +31,7 @@ def read_rows(path: str | Path, columns: int = 4) -> np.ndarray:
     Raises FileNotFoundError, or ValueError naming file and line: an empty file, a blank line between rows, a row of
     another length, something that is no number."""
     path = Path(path)
-    try:
-        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file of boxes") from None
-    text = data.decode("latin-1").replace("\r\n", "\n").replace("\r", "\n").translate(_DELIMITERS).rstrip()
-    if not text:
-        raise ValueError(f"{path}: empty file; wanted one line of {columns} numbers a frame")
+    text = _text(path, f"one line of {columns} numbers a frame")
     try:
         rows = np.loadtxt(io.StringIO(text), ndmin=2, comments=None)
     except ValueError:
@@ -41,6 +41,18 @@ def read_rows(path: str | Path, columns: int = 4) -> np.ndarray:
     return rows
 
 
+def _text(path: Path, wanted: str) -> str:
+    """The text of a file, every delimiter a space, every line end a newline, blank lines at the end removed."""
+    try:
+        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file of boxes") from None
+    data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").translate(_DELIMITERS).rstrip()
+    if not data:
+        raise ValueError(f"{path}: empty file; wanted {wanted}")
+    return data.decode("latin-1")
+
+
 def _first_fault(path: Path, text: str, columns: int) -> ValueError:
     for number, line in enumerate(text.split("\n"), 1):
         where, words = f"{path}, line {number}", line.split()
@@ -48,44 +60,98 @@ def _first_fault(path: Path, text: str, columns: int) -> ValueError:
             return ValueError(f"{where}: blank line; a frame without a box is written as NaN{',NaN' * (columns - 1)}")
         if len(words) != columns:
             return ValueError(f"{where}: {len(words)} numbers where {columns} are wanted; complete the row")
-        for word in words:
-            if not _is_number(word):
-                return ValueError(f"{where}: {word!r} is not a number")
+        _numbers(words, where)
     return ValueError(f"{path}: cannot be read as rows of {columns} numbers; write it again as plain text")
 
 
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return "_" not in word  # float() would read 1_0 as 10
+def _numbers(words: list[str], where: str) -> list[float]:
+    numbers = []
+    for word in words:
+        try:
+            numbers.append(float(word.replace("_", "?")))  # float() would read 1_0 as 10
+        except ValueError:
+            raise ValueError(f"{where}: {word!r} is not a number") from None
+    return numbers
 
 
 def format_rows(rows: np.ndarray) -> str:
     """`(T, C)` as text: comma-separated, four decimals, NaN as MATLAB spells it; equal values give equal bytes."""
-    rows = np.round(np.asarray(rows, np.float64), 4) + 0.0  # + 0.0: no negative zero
-    line = ",".join(["%.4f"] * rows.shape[1]) + "\n"
+    rows = np.round(np.asarray(rows, np.float64), DECIMALS) + 0.0  # + 0.0: no negative zero
+    line = ",".join([f"%.{DECIMALS}f"] * rows.shape[1]) + "\n"
     return (line * len(rows) % tuple(rows.ravel().tolist())).replace("nan", "NaN")
 
 
 def name_key(name: str) -> str:
     """What a target's name is compared by across toolkits: `Jogging-1`, `jogging_1` and `Jogging.1` are one."""
-    plain = re.sub(r"[^a-z0-9]+", "-", name.lower())
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).removeprefix("uav-")  # pytracking: uav_bike1
     return _ALIASES.get(plain, plain)
 
 
-def result_files(folder: str | Path) -> dict[str, Path]:
-    """The result files `<target>.txt` of a folder by `name_key`.
+# A trajectory frame by frame, in VOT's codes; REGION is ours.
+REGION, UNKNOWN, INIT, FAILURE = -1, 0, 1, 2
 
-    Raises FileNotFoundError without the folder, ValueError when two files claim one target."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such result folder; it should hold one <sequence>.txt for each sequence")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.txt")):
-        key = name_key(path.stem)
-        if key in files:
-            raise ValueError(f"{folder}: {files[key].name} and {path.name} are both results of one target; keep one")
-        files[key] = path
-    return files
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One run, resets and all: what its file holds, in the file's own coordinates.
+
+    rows:  `(T, C)` float64: C = 4 `x, y, w, h`, or 6 and more the corners of a polygon; NaN where there is no region
+    codes: `(T,)` int8: REGION, UNKNOWN (skipped), INIT (the tracker was started here) or FAILURE"""
+
+    rows: np.ndarray
+    codes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+
+def read_trajectory(path: str | Path) -> Trajectory:
+    """A VOT result file: a line a frame, one number for a code, four for a rectangle, six or more for a polygon.
+
+    Raises FileNotFoundError, or ValueError naming file and line."""
+    text = _text(Path(path), "one code or region a frame")
+    if "  " in text or " \n" in text or "\n " in text:
+        text = re.sub(" +", " ", re.sub(" *\n *", "\n", text))
+    lines = text.strip().split("\n")
+    regions = [line for line in lines if " " in line]
+    columns = max({line.count(" ") for line in regions}, default=3) + 1
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of text that is no number, named by _mixed
+            numbers = np.fromstring(" ".join(regions), sep=" ").reshape(len(regions), columns)
+    except ValueError:
+        return _mixed(Path(path), lines)
+    codes = np.array([REGION if " " in line else _CODES.get(line, 9) for line in lines], np.int8)
+    if columns < 4 or columns % 2 or (codes == 9).any():
+        return _mixed(Path(path), lines)
+    rows = np.full((len(lines), columns), np.nan)
+    rows[codes == REGION] = numbers
+    return Trajectory(rows, codes)
+
+
+_CODES = {"0": UNKNOWN, "1": INIT, "2": FAILURE} | {f"{c}.{'0' * n}": c for c in (0, 1, 2) for n in range(1, 7)}
+
+
+def _mixed(path: Path, lines: list[str]) -> Trajectory:
+    """The same for rectangles among polygons, line by line, to name what is wrong."""
+    rows, codes = [], []
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number}"
+        numbers = _numbers(line.split(), where)
+        is_region = len(numbers) >= 4 and len(numbers) % 2 == 0
+        if not is_region and numbers not in ([UNKNOWN], [INIT], [FAILURE]):
+            what = "neither a code (0 unknown, 1 start, 2 failure) nor x,y,w,h nor the corners of a polygon"
+            raise ValueError(f"{where}: {line!r} is {what}; complete the line")
+        codes.append(REGION if is_region else int(numbers[0]))
+        rows.append(numbers if is_region else [])
+    filled = np.full((len(rows), max(4, *map(len, rows))), np.nan)
+    for row, numbers in zip(filled, rows, strict=True):
+        row[: len(numbers)] = numbers
+    return Trajectory(filled, np.array(codes, np.int8))
+
+
+def format_trajectory(trajectory: Trajectory) -> str:
+    """The text that `read_trajectory` reads; four decimals, equal values give equal bytes."""
+    regions = format_rows(trajectory.rows).split("\n")
+    lines = zip(regions, trajectory.codes, strict=False)  # the last region is what follows the last newline
+    return "".join(f"{region if code == REGION else code}\n" for region, code in lines)

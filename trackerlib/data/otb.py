@@ -7,118 +7,83 @@
 
 What the benchmark fixes outside these files (lists, attributes, the part of a video that is used) is in
 `data/lists/otb.csv`: `first`..`last` are the images that the annotation rows belong to; `skip` the rows before the
-one-pass evaluation starts (Tiger1 begins at frame 6, `initOmit` of the MATLAB toolkit); `older` the rows of a shorter
-version of the annotation that published results were made with; `attributes` those of the MATLAB toolkit's `anno/att`.
+one-pass evaluation starts (Tiger1 begins at frame 6); `older` the rows of a shorter version of the annotation that
+published results were made with; `attributes` those of the MATLAB toolkit's `anno/att`; `omit` the rows, counted from
+1, from which TRE does not start: the 27 files `initOmit` of the MATLAB toolkit v1.0, for targets of OTB-2013 (and
+RedTeam). No such list of the other targets is to be found; 17 of them start elsewhere in the published TRE results.
 """
 
-from __future__ import annotations
-
-import csv
 import functools
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from .. import boxes as B
-from ..resources import resource
+from .benchmark import Benchmark, check_start, folders, image_files, list_names, listed, valid
 from .formats import name_key, read_rows
-from .sequence import Dataset, FrameSource, ImageFiles, NoFrames, Sequence
+from .sequence import FrameSource, ImageFiles, NoFrames, Sequence
 
-LISTS = {"otb2013": "2013", "otb50": "50", "otb100": "100"}
-_HOME = "http://cvlab.hanyang.ac.kr/tracker_benchmark/datasets.html"
-_LAYOUT = (
-    "wanted: ROOT/NAME/img/0001.jpg ... and ROOT/NAME/groundtruth_rect.txt (annotations alone: ROOT/anno/NAME.txt); "
-    f"the sequences are at {_HOME}"
-)
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
+_LISTS = {"otb2013": "2013", "otb50": "50", "otb100": "100"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the benchmark fixes about one target; see the head of this module."""
+    """What the benchmark fixes about one target; see the head of this module. Numbers it does not fix are 0."""
 
     name: str
-    lists: tuple[str, ...]
     attributes: tuple[str, ...]
-    first: int | None
-    last: int | None
+    first: int
+    last: int
     skip: int
-    older: int | None
+    older: int
+    omit: tuple[range, ...]
 
     @property
-    def rows(self) -> int | None:
-        """Annotation rows from `first` to `last`; None where the annotation is the video's length."""
-        return self.last - self.first + 1 if self.first else None
+    def rows(self) -> int:
+        """Annotation rows from `first` to `last`; 0 where the annotation is the video's length."""
+        return self.last - self.first + 1 if self.first else 0
 
 
 @functools.cache
 def entries() -> dict[str, Entry]:
     """The 100 targets of OTB by name, in the benchmark's order."""
-    with open(resource("data", "lists", "otb.csv"), newline="") as f:
-        return {row["name"]: _entry(row) for row in csv.DictReader(f)}
+    return {row["name"]: _entry(row) for row in listed("otb")}
+
+
+@functools.cache
+def entry_of(name: str) -> Entry | None:
+    """The entry of a target under any toolkit's spelling."""
+    return next((entry for known, entry in entries().items() if name_key(known) == name_key(name)), None)
 
 
 def _entry(row: dict[str, str]) -> Entry:
-    number = {k: int(row[k]) if row[k] else None for k in ("first", "last", "skip", "older")}
-    return Entry(
-        row["name"],
-        tuple(row["lists"].split()),
-        tuple(row["attributes"].split()),
-        number["first"],
-        number["last"],
-        number["skip"] or 0,
-        number["older"],
-    )
+    numbers = {key: int(row[key] or 0) for key in ("first", "last", "skip", "older")}
+    spans = (map(int, span.split("-")) for span in row["omit"].split())
+    omit = tuple(range(first, last + 1) for first, last in spans)
+    return Entry(row["name"], tuple(row["attributes"].split()), **numbers, omit=omit)
 
 
 def otb_list(name: str) -> list[str]:
     """The targets of `otb2013` (51), `otb50` or `otb100`, in the benchmark's order."""
-    return [e.name for e in entries().values() if LISTS[name] in e.lists]
+    return list_names("otb", _LISTS[name])
 
 
-def load_otb(root: str | Path, names: Iterable[str] | None = None, name: str = "otb") -> Dataset:
-    """Sequences under `root`: the benchmark's list when `name` is one, else `names`, else every one there is.
-
-    `names` are found under other toolkits' spellings too (see `formats.name_key`). Raises FileNotFoundError saying
-    where it looked, which layout it wants and where to get it, or ValueError naming a faulty annotation."""
-    root = Path(root)
-    if not root.is_dir():
-        raise FileNotFoundError(f"{name}: no folder {root}; {_LAYOUT}")
-    there = _targets(root)
-    if not there:
-        raise FileNotFoundError(f"{name}: no sequence under {root}; {_LAYOUT}")
-    if names is None:
-        names = otb_list(name) if name in LISTS else there
-    places = _places(list(names), there, name, root)
-    return Dataset(name, [_sequence(target, *place) for target, place in places.items()])
+def _otb(name: str, title: str, sequences: int | None = None, frames: int | None = None) -> Benchmark:
+    wanted = "ROOT/NAME/img/0001.jpg ... and ROOT/NAME/groundtruth_rect.txt (annotations alone: ROOT/anno/NAME.txt)"
+    home = "http://cvlab.hanyang.ac.kr/tracker_benchmark/datasets.html"
+    return Benchmark(
+        name, title, wanted, home, _readers, lambda root: otb_list(name) if name in _LISTS else None, sequences, frames
+    )
 
 
-def _places(names: list[str], there: dict, dataset: str, root: Path) -> dict[str, tuple[Path, Path]]:
-    by_key = {name_key(target): place for target, place in there.items()}
-    places = {n: there.get(n) or by_key.get(name_key(n)) for n in names}
-    missing = [n for n in names if places[n] is None]
-    if missing:
-        some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        raise FileNotFoundError(
-            f"{dataset}: {len(missing)} of {len(names)} sequences are not under {root}: {some}; {_LAYOUT}"
-        )
-    return places
-
-
-def _targets(root: Path) -> dict[str, tuple[Path, Path]]:
-    """Every target under a root: name to (annotation file, image folder)."""
+def _readers(root: Path) -> dict:
+    """Every target under a root."""
     if (root / "anno").is_dir():
-        return {path.stem: (path, root / path.stem / "img") for path in sorted((root / "anno").glob("*.txt"))}
-    found = {}
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        annotations = _annotations(folder)
-        if not annotations and (folder / "img").is_dir():
-            raise FileNotFoundError(f"{folder}: images but no groundtruth_rect.txt; add it or move the folder away")
-        found |= {target: (path, folder / "img") for target, path in annotations.items()}
-    return found
+        places = {path.stem: (path, root / path.stem / "img") for path in sorted((root / "anno").glob("*.txt"))}
+    else:
+        places = {target: (p, folder / "img") for folder in folders(root) for target, p in _annotations(folder).items()}
+    return {target: functools.partial(_sequence, *place) for target, place in places.items()}
 
 
 def _annotations(folder: Path) -> dict[str, Path]:
@@ -129,23 +94,31 @@ def _annotations(folder: Path) -> dict[str, Path]:
         if path.read_bytes().strip() or name_key(folder.name) != name_key("Human4")
     }
     single = folder / "groundtruth_rect.txt"
-    return numbered or ({folder.name: single} if single.is_file() else {})
+    there = single.is_file() or (folder / "img").is_dir()
+    return numbered or ({folder.name: single} if there else {})
 
 
-def _sequence(name: str, annotation: Path, images: Path) -> Sequence:
-    entry, raw = entries().get(name), read_rows(annotation)
-    frames: FrameSource = NoFrames(len(raw), str(images))
+def _sequence(annotation: Path, images: Path, name: str) -> Sequence:
+    if images.is_dir() and not annotation.is_file():
+        raise FileNotFoundError(f"{images.parent}: images but no {annotation.name}; add it or move the folder away")
+    entry, raw = entry_of(name), read_rows(annotation)
     start = entry.skip if entry and len(raw) == entry.rows else 0
+    frames: FrameSource = NoFrames(len(raw) - start, str(images))
     if images.is_dir():
         files = _annotated_images(image_files(images), len(raw), entry, annotation, images)
         frames = ImageFiles(tuple(files[start:]))
-    elif start:
-        frames = NoFrames(len(raw) - start, str(images))
-    raw = raw[start:]
-    _check_first(raw[0], annotation, start + 1)
-    is_box = np.isfinite(raw).all(1) & (raw[:, 2:] > 0).all(1)
-    boxes = np.where(is_box[:, None], B.from_one_based(raw), np.nan)
-    return Sequence(name, frames, boxes, raw=raw, attributes=entry.attributes if entry else ())
+    omit, raw = _omitted(entry, len(raw))[start:], raw[start:]
+    check_start(raw[0], annotation, start + 1)
+    boxes = np.where(valid(raw)[:, None], B.from_one_based(raw), np.nan)
+    return Sequence(name, frames, boxes, raw=raw, attributes=entry.attributes if entry else (), omit=omit)
+
+
+def _omitted(entry: Entry | None, rows: int) -> np.ndarray:
+    """`(rows,)`: the rows that init-omit names. It counts `skip` too, whether those rows are in the file or not."""
+    numbers = np.arange(1, rows + 1)
+    if entry and entry.rows == rows + entry.skip:
+        numbers += entry.skip
+    return np.isin(numbers, [row for span in (entry.omit if entry else ()) for row in span])
 
 
 def _annotated_images(files: list[Path], rows: int, entry: Entry | None, annotation: Path, folder: Path) -> list[Path]:
@@ -164,21 +137,8 @@ def _annotated_images(files: list[Path], rows: int, entry: Entry | None, annotat
 
 def _numbered(files: list[Path]) -> list[tuple[int, Path]]:
     """Images by the number in their name (a copy may begin at 247), or by position where names are no numbers."""
-    if all(path.stem.isdecimal() for path in files):
-        return [(int(path.stem), path) for path in files]
-    return list(enumerate(files, 1))
-
-
-def _check_first(box: np.ndarray, annotation: Path, line: int) -> None:
-    if not (np.isfinite(box).all() and (box[2:] > 0).all()):
-        numbers = ",".join(f"{v:g}" for v in box)
-        raise ValueError(f"{annotation}, line {line}: a tracker cannot start from the box {numbers}; correct the row")
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The images of a folder in numeric order (`9.jpg` before `10.jpg`), hidden files left out."""
-    files = [p for p in folder.iterdir() if p.suffix.lower() in _SUFFIXES and not p.name.startswith(".")]
-    return sorted(files, key=lambda p: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", p.name)])
+    numbers = all(path.stem.isdecimal() for path in files)
+    return [(int(path.stem) if numbers else place, path) for place, path in enumerate(files, 1)]
 
 
 def match_rows(sequence: Sequence, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
@@ -187,12 +147,20 @@ def match_rows(sequence: Sequence, rows: np.ndarray) -> tuple[np.ndarray, np.nda
     Two published exceptions, for the benchmark's whole sequences only: a Tiger1 result that starts at the video's first
     frame (got10k, pysot) loses its first 5 rows; a ClifBar result of 329 rows is scored on the first 329 of 472. Any
     other difference in length is a ValueError."""
-    entry, truth = entries().get(sequence.name), sequence.raw
+    entry, truth = entry_of(sequence.name), sequence.raw
     if len(rows) == len(truth):
         return rows, truth, ""
     if entry and entry.rows == len(truth) + entry.skip:
         if len(rows) == entry.rows:
             return rows[entry.skip :], truth, f"{sequence.name}: {len(rows)} rows, scored from frame {entry.skip + 1}"
-        if len(rows) == entry.older:
+        if entry.older and len(rows) == entry.older:
             return rows, truth[: len(rows)], f"{sequence.name}: scored on the {len(rows)} frames of an older annotation"
     raise ValueError(f"{len(rows)} rows for the {len(truth)} frames of {sequence.name}; redo that run")
+
+
+BENCHMARKS = (
+    _otb("otb", "every sequence laid out like OTB's"),
+    _otb("otb2013", "OTB-2013 (CVPR 2013)", 51, 29_486),
+    _otb("otb50", "OTB-50 (TPAMI 2015)", 50, 26_972),
+    _otb("otb100", "OTB-100, also OTB-2015 (TPAMI 2015)", 100, 59_035),
+)

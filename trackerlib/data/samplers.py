@@ -2,8 +2,6 @@
 
 Every sample is a function of (seed, index) alone: workers, restarts and resumes cannot change what step k sees."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -55,16 +53,14 @@ class PairSampler:
     ):
         self.stores, self.augmentation, self.gap = list(stores), augmentation, gap
         self.search, self.exemplar, self.seed = search, exemplar, seed
+        self.names = [store.index["sequence"].to_numpy() for store in self.stores]
+        self.sizes = [store.index[["w", "h"]].to_numpy() for store in self.stores]
         self.tracks: dict[str, list[tuple[int, np.ndarray, np.ndarray]]] = {}  # kind: (store, rows, frames) a sequence
-        self.names: list[np.ndarray] = []  # the sequence of each of a store's crops
-        self.sizes: list[np.ndarray] = []  # a store's target sizes in crop pixels
         for number, store in enumerate(self.stores):
             for (_, kind), rows in store.index.groupby(["sequence", "source"], sort=True):
                 if len(rows) > 1:
                     track = (number, rows.index.to_numpy(), rows["frame"].to_numpy())
                     self.tracks.setdefault(kind, []).append(track)
-            self.names.append(store.index["sequence"].to_numpy())
-            self.sizes.append(store.index[["w", "h"]].to_numpy())
         if not self.tracks:
             raise ValueError(f"no usable track in {', '.join(str(s.folder) for s in self.stores)}")
         self.kinds = sorted(self.tracks)
@@ -88,11 +84,10 @@ class PairSampler:
         if rng.random() < a.occlude:
             x = _occlude(x, size, self._background(number, second, rng), rng)
         grey, mirror = rng.random() < a.grey, a.flip and rng.random() < 0.5
-        outs = []
-        for crop, out in ((z, self.exemplar), (x, self.search)):
-            crop = colours(warp(crop, out, a, rng, mirror), a, rng)
-            outs.append(_greyed(crop) if grey else crop)
-        return {"z": outs[0], "x": outs[1]}
+        z, x = (
+            colours(warp(crop, out, a, rng, mirror), a, rng) for crop, out in ((z, self.exemplar), (x, self.search))
+        )
+        return {"z": _greyed(z), "x": _greyed(x)} if grey else {"z": z, "x": x}
 
     def _rows(self, kind: str, rng: np.random.Generator) -> tuple[int, int, int]:
         number, rows, frames = self.tracks[kind][rng.integers(len(self.tracks[kind]))]
@@ -139,27 +134,22 @@ def colours(crop: np.ndarray, a: Augmentation, rng: np.random.Generator) -> np.n
     ramp = np.arange(256)[:, None]
     table = 255 * (((ramp - 128) * contrast + 128 + level - shift).clip(0, 255) / 255) ** gamma
     crop = cv2.LUT(crop, np.rint(table).astype(np.uint8)[None])
-    if a.noise:
-        crop = _noisy(crop, rng.uniform(0, a.noise), rng)
-    return crop
+    if not a.noise:
+        return crop
+    noise, sigma = np.empty(crop.shape, np.int16), rng.uniform(0, a.noise)
+    cv2.setRNGSeed(int(rng.integers(2**31 - 1)))
+    cv2.randn(noise, (0, 0, 0), (sigma,) * 3)
+    return cv2.add(crop.astype(np.int16), noise).clip(0, 255).astype(np.uint8)
 
 
 def _blurred(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.5:
         return cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.6, 2.0))
     length, angle = rng.integers(3, 10), rng.uniform(0, np.pi)
-    kernel = np.zeros((length, length), np.float32)
-    half = (length - 1) / 2
+    kernel, half = np.zeros((length, length), np.float32), (length - 1) / 2
     tip = np.array([np.cos(angle), np.sin(angle)]) * half
     cv2.line(kernel, *(tuple(round(v) for v in half + s * tip) for s in (-1, 1)), 1.0)
     return cv2.filter2D(crop, -1, kernel / kernel.sum())
-
-
-def _noisy(crop: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    noise = np.empty(crop.shape, np.int16)
-    cv2.setRNGSeed(int(rng.integers(2**31 - 1)))
-    cv2.randn(noise, (0, 0, 0), (sigma,) * 3)
-    return cv2.add(crop.astype(np.int16), noise).clip(0, 255).astype(np.uint8)
 
 
 def _greyed(crop: np.ndarray) -> np.ndarray:
@@ -179,7 +169,6 @@ def _blend(front: np.ndarray, back: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _paste(x: np.ndarray, size: np.ndarray, background: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The target of `x` on another background."""
     mask = _soft_box(np.full(2, (SIZE - 1) / 2), size, rng.uniform(0.1, 0.4), rng.choice([2.5, 4.0, 8.0]))
     return _blend(x, np.roll(background, rng.integers(SIZE, size=2), (0, 1)), mask)
 

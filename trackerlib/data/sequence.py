@@ -120,13 +120,16 @@ class Sequence:
 
     frames:     lazily decoded images
     boxes:      `(T, 4)` float64, 0-based edge convention (see `trackerlib.boxes`); NaN rows where there is none
-    raw:        the annotation rows in the benchmark's own coordinates, invalid ones too (metrics judge those);
-                by default OTB's 1-based form of `boxes`
+    raw:        the annotation rows as the benchmark's file has them, invalid ones too (metrics judge those): `(T, 4)`,
+                or `(T, 8)` polygons, a rectangle among them followed by four NaN; by default `boxes` in `origin`
+    origin:     the coordinate of the first pixel in `raw` and in that benchmark's result files (VOT, TLP: 0; others: 1)
+    size:       width and height in pixels, where the annotation tells (`image_size()` asks the first frame otherwise)
     absent:     `(T,)` True where the target is not in view
     attributes: the benchmark's labels of the sequence (OTB: IV OPR SV OCC DEF MB FM IPR OV BC LR)
     tags:       per-frame labels, name to `(T,)` bool
     polygons:   `(T, 8)` source polygons, where there are any
-    """
+    omit:       `(T,)` True at frames from which TRE may not start (OTB's init-omit lists)
+    practical:  `(T,)` difference in overlap that VOT's annotators call none"""
 
     name: str
     frames: FrameSource
@@ -136,6 +139,10 @@ class Sequence:
     attributes: tuple[str, ...] = ()
     tags: Mapping[str, np.ndarray] = field(default_factory=dict)
     polygons: np.ndarray | None = None
+    origin: int = 1
+    size: tuple[int, int] | None = None
+    omit: np.ndarray | None = None
+    practical: np.ndarray | None = None
 
     def __post_init__(self):
         boxes = np.asarray(self.boxes, np.float64)
@@ -143,16 +150,21 @@ class Sequence:
             raise ValueError(f"{self.name}: boxes must be (T, 4), not {boxes.shape}")
         if len(boxes) != len(self.frames):
             raise ValueError(f"{self.name}: {len(boxes)} boxes for {len(self.frames)} frames")
-        fill = {
-            "boxes": boxes,
-            "raw": B.to_one_based(boxes) if self.raw is None else self.raw,
-            "absent": ~np.isfinite(boxes).all(1) if self.absent is None else self.absent,
-        }
-        for name, value in fill.items():
-            object.__setattr__(self, name, value)
+        raw = B.to_origin(boxes, self.origin) if self.raw is None else self.raw
+        absent = ~np.isfinite(boxes).all(1) if self.absent is None else self.absent
+        self.__dict__.update(boxes=boxes, raw=raw, absent=absent)  # for the dataclass is frozen
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    @property
+    def regions(self) -> np.ndarray:
+        """The annotation as VOT's metrics want it, the first pixel at 0: `raw` polygons or rectangles, else `boxes`."""
+        return self.raw if self.origin == 0 else self.boxes
+
+    def image_size(self) -> tuple[int, int]:
+        """Width and height in pixels; decodes the first frame where the annotation does not tell."""
+        return self.size or self.frames[0].shape[1::-1]
 
     def digest(self) -> str:
         """Names the annotation and the frames; part of a result's key."""
@@ -162,10 +174,11 @@ class Sequence:
 class Dataset(Mapping[str, Sequence]):
     """An ordered mapping of name to Sequence.
 
-    `d["David"]`, `d[0]`, `d[:5]` (a Dataset), `d.having("OCC")`, `d.filter(f)`, `d1 + d2`."""
+    `d["David"]`, `d[0]`, `d[:5]` (a Dataset), `d.having("OCC")`, `d.filter(f)`, `d1 + d2`. `layout` is how the
+    benchmark wants its one-pass results stored (see `bench.layouts`)."""
 
-    def __init__(self, name: str, sequences: Iterable[Sequence]):
-        self.name = name
+    def __init__(self, name: str, sequences: Iterable[Sequence], layout: str = "otb"):
+        self.name, self.layout = name, layout
         self._sequences: dict[str, Sequence] = {}
         for s in sequences:
             if s.name in self._sequences:
@@ -174,7 +187,7 @@ class Dataset(Mapping[str, Sequence]):
 
     def __getitem__(self, key):
         if isinstance(key, slice):
-            return Dataset(self.name, list(self._sequences.values())[key])
+            return Dataset(self.name, list(self._sequences.values())[key], self.layout)
         if isinstance(key, int):
             return list(self._sequences.values())[key]
         if key not in self._sequences:
@@ -188,13 +201,15 @@ class Dataset(Mapping[str, Sequence]):
         return len(self._sequences)
 
     def __add__(self, other: Dataset) -> Dataset:
-        return Dataset(f"{self.name}+{other.name}", [*self.values(), *other.values()])
+        if self.layout != other.layout:
+            raise ValueError(f"{self.name} and {other.name} store results in different layouts; evaluate them apart")
+        return Dataset(f"{self.name}+{other.name}", [*self.values(), *other.values()], self.layout)
 
     def __repr__(self) -> str:
         return f"Dataset({self.name!r}, {len(self)} sequences, {sum(map(len, self.values()))} frames)"
 
     def filter(self, keep: Callable[[Sequence], bool]) -> Dataset:
-        return Dataset(self.name, [s for s in self.values() if keep(s)])
+        return Dataset(self.name, [s for s in self.values() if keep(s)], self.layout)
 
     def having(self, attribute: str) -> Dataset:
         """The sequences that carry an attribute; an unknown one is an error that names those there are."""

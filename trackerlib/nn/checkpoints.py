@@ -1,7 +1,5 @@
 """Weights in and out. Ours are fp16 safetensors; foreign files are read by key, never by executing what they hold."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import pickle
@@ -20,18 +18,10 @@ from ..resources import resource
 
 BN_EPS = 1e-6  # of the SiamFC family
 
-# huanglianghua/siamfc-pytorch before 2020 kept one flat Sequential; the numbers are its layers'.
-_FLAT = {
-    0: "conv1.0",
-    1: "conv1.1",
-    4: "conv2.0",
-    5: "conv2.1",
-    8: "conv3.0",
-    9: "conv3.1",
-    11: "conv4.0",
-    12: "conv4.1",
+# huanglianghua/siamfc-pytorch before 2020 kept one flat Sequential: its convolutions and norms by turns.
+SIAMFC_V1 = {
+    f"feature.{layer}.": f"backbone.conv{k // 2 + 1}.{k % 2}." for k, layer in enumerate((0, 1, 4, 5, 8, 9, 11, 12, 14))
 }
-SIAMFC_V1 = {f"feature.{i}.": f"backbone.{name}." for i, name in (_FLAT | {14: "conv5.0"}).items()}
 
 
 def weights_file(name: str | Path) -> Path:
@@ -39,9 +29,7 @@ def weights_file(name: str | Path) -> Path:
     shipped = {p.stem: p for p in resource("data", "weights").glob("*.safetensors")}
     path = shipped.get(str(name), Path(name))
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{name}: no such weights file, nor shipped weights of that name{near(str(name), shipped)}"
-        )
+        raise FileNotFoundError(f"{name}: no such weights file, nor shipped weights{near(str(name), shipped)}")
     return path
 
 
@@ -87,10 +75,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 
 def _renamed(key: str) -> str:
-    for old, new in SIAMFC_V1.items():
-        if key.startswith(old):
-            return new + key.removeprefix(old)
-    return key
+    old = next(filter(key.startswith, SIAMFC_V1), "")
+    return SIAMFC_V1.get(old, "") + key.removeprefix(old)
 
 
 def read_matconvnet(path: str | Path) -> dict[str, Tensor]:
@@ -105,19 +91,18 @@ def read_matconvnet(path: str | Path) -> dict[str, Tensor]:
         params = {str(p["name"].item()): np.asarray(p["value"], np.float32) for p in records}
     except (KeyError, ValueError, IndexError, TypeError) as error:
         raise ValueError(f"{path}: not a MatConvNet network ({error})") from None
-    tensors: dict[str, Tensor] = {}
+    arrays = {"bias": params.get("adjust_b", np.zeros(1, np.float32)).ravel()[0]}
     for i in range(1, 6):
         conv, bn = f"backbone.conv{i}.0.", f"backbone.conv{i}.1."
-        tensors[conv + "weight"] = torch.from_numpy(params[f"conv{i}f"].transpose(3, 2, 0, 1).copy())
-        tensors[conv + "bias"] = torch.from_numpy(params[f"conv{i}b"].ravel())
+        arrays[conv + "weight"] = params[f"conv{i}f"].transpose(3, 2, 0, 1)
+        arrays[conv + "bias"] = params[f"conv{i}b"].ravel()
         if i < 5:
-            mean, deviation = params[f"bn{i}x"].T.copy()
-            tensors[bn + "weight"] = torch.from_numpy(params[f"bn{i}m"].ravel())
-            tensors[bn + "bias"] = torch.from_numpy(params[f"bn{i}b"].ravel())
-            tensors[bn + "running_mean"] = torch.from_numpy(mean)
-            tensors[bn + "running_var"] = torch.from_numpy(deviation) ** 2 - BN_EPS
-    tensors["bias"] = torch.from_numpy(params["adjust_b"].ravel())[0] if "adjust_b" in params else torch.zeros(())
-    return tensors
+            mean, deviation = params[f"bn{i}x"].T
+            arrays[bn + "weight"] = params[f"bn{i}m"].ravel()
+            arrays[bn + "bias"] = params[f"bn{i}b"].ravel()
+            arrays[bn + "running_mean"] = mean
+            arrays[bn + "running_var"] = deviation**2 - np.float32(BN_EPS)
+    return {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
 
 
 def load_into(module: nn.Module, tensors: dict[str, Tensor], name: str, optional: tuple[str, ...] = ()) -> None:

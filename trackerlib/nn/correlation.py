@@ -1,7 +1,5 @@
 """Cross-correlation of templates with search features."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from torch import Tensor
 

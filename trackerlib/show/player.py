@@ -1,11 +1,8 @@
 """A player for one sequence: scrub through the frames and see where and why a tracker failed.
 
-Live it is a slider, a play button and an image; headless, or in a notebook that is not trusted, it is a static contact
-sheet, so that no executed notebook is blank. Frames are decoded one at a time as they are shown: the length of a
-sequence costs nothing.
+Live it is a slider, a play button and an image; headless, or in a notebook that is not trusted, a static contact sheet.
+Frames are decoded one at a time as they are shown: the length of a sequence costs nothing.
 """
-
-from __future__ import annotations
 
 import base64
 import difflib
@@ -20,12 +17,14 @@ import cv2
 import ipywidgets as widgets
 import numpy as np
 
-from .. import boxes as B
-from .plots import TRUTH, colour, response_over, spread
+from .plots import TRUTH, colour, overlaps, response_over, spread
 
 WIDTH = 640  # of the displayed image, pixels; its height stays within 3/4 of that
 THUMBNAIL = 240
 KEPT = 256  # encoded frames, about 30 KB each
+
+
+Maps = Mapping[str, np.ndarray]
 
 
 class Player:
@@ -38,27 +37,19 @@ class Player:
 
     >>> Player(sequence, {"siamfc-3s": runs.read("David")}, {"siamfc-3s": runs.maps("David")})      # doctest: +SKIP
 
-    Frames are numbered from 0, like rows of the boxes. Errors: ValueError for boxes or maps of another length and for
-    maps of a tracker that has no boxes; a frame that cannot be read is reported in the widget, and the others play on.
-    """
+    Frames are numbered from 0, like rows of the boxes. Raises ValueError for boxes or maps of another length and for
+    maps of a tracker that has no boxes; a frame that cannot be read is told in the widget, and the others play on."""
 
-    def __init__(
-        self,
-        sequence,
-        results: Mapping[str, np.ndarray],
-        maps: Mapping[str, Mapping[str, np.ndarray]] | None = None,
-    ):
-        self.sequence, self.results, self.maps = sequence, _checked(sequence, results), dict(maps or {})
-        _check_maps(sequence, self.results, self.maps)
-        self.overlaps = {name: _overlaps(sequence, boxes) for name, boxes in self.results.items()}
+    def __init__(self, sequence, results: Mapping[str, np.ndarray], maps: Mapping[str, Maps] | None = None):
+        self.sequence, self.results, self.maps = sequence, _checked(sequence, results, maps or {}), dict(maps or {})
+        self.overlaps = {name: overlaps(sequence, boxes) for name, boxes in self.results.items()}
         self._encoded: OrderedDict[tuple, bytes] = OrderedDict()
         last = len(sequence) - 1
-        self.slider = widgets.IntSlider(
-            0, 0, last, description="frame", layout=widgets.Layout(width=f"{WIDTH - 120}px")
-        )
+        wide = widgets.Layout(width=f"{WIDTH - 120}px")
+        self.slider = widgets.IntSlider(0, 0, last, description="frame", layout=wide)
         self.play = widgets.Play(min=0, max=last, interval=40)  # 25 frames a second, fewer where the machine is slower
-        self.truth = widgets.Checkbox(_has_truth(sequence), description="ground truth", indent=False)
-        self.truth.disabled = not self.truth.value
+        known = bool(np.isfinite(sequence.boxes).all(1).any())
+        self.truth = widgets.Checkbox(known, description="ground truth", indent=False, disabled=not known)
         self.map = widgets.Dropdown(options=["no map", *self.maps], layout=widgets.Layout(width="160px"))
         self.map.layout.display = None if self.maps else "none"
         self.image = widgets.Image(format="jpeg")
@@ -66,9 +57,8 @@ class Player:
         widgets.jslink((self.play, "value"), (self.slider, "value"))
         for control in (self.slider, self.truth, self.map):
             control.observe(lambda _: self._show(), "value")
-        self.box = widgets.VBox(
-            [self.image, self.label, widgets.HBox([self.play, self.slider]), widgets.HBox([self.truth, self.map])]
-        )
+        controls = [widgets.HBox([self.play, self.slider]), widgets.HBox([self.truth, self.map])]
+        self.box = widgets.VBox([self.image, self.label, *controls])
         self._show()
 
     def frame_jpeg(self, frame: int, width: int = WIDTH) -> bytes:
@@ -96,13 +86,15 @@ class Player:
         return image
 
     def _show(self) -> None:
-        frame = self.slider.value
+        picture, self.label.value = self._shown(self.slider.value, WIDTH)
+        self.image.value = picture or _jpeg(np.full((WIDTH * 9 // 16, WIDTH, 3), 96, np.uint8))
+
+    def _shown(self, frame: int, width: int) -> tuple[bytes, str]:
+        """Picture and caption; of a frame that cannot be read no picture, and why."""
         try:
-            self.image.value = self.frame_jpeg(frame)
-            self.label.value = self._caption(frame)
+            return self.frame_jpeg(frame, width), self._caption(frame)
         except (OSError, ValueError) as error:
-            self.image.value = _jpeg(np.full((WIDTH * 9 // 16, WIDTH, 3), 96, np.uint8))
-            self.label.value = f"<b>frame {frame} cannot be shown:</b> {html.escape(str(error))}"
+            return b"", f"<b>frame {frame} cannot be shown:</b> {html.escape(str(error))}"
 
     def _caption(self, frame: int) -> str:
         """Frame number, and each tracker's IoU in its colour; a dash where there is no box or no truth."""
@@ -116,15 +108,11 @@ class Player:
         """Up to `count` frames, evenly spread, as self-contained HTML."""
         cells = []
         for frame in spread(len(self.sequence), count):
-            try:
-                data = base64.b64encode(self.frame_jpeg(frame, THUMBNAIL)).decode()
-                picture = f"<img alt='frame {frame}' width='{THUMBNAIL}' src='data:image/jpeg;base64,{data}'>"
-                text = self._caption(frame)
-            except (OSError, ValueError) as error:
-                picture, text = "", f"<b>frame {frame} cannot be shown:</b> {html.escape(str(error))}"
-            cells.append(
-                f"<figure style='margin:0;width:{THUMBNAIL}px'>{picture}<figcaption>{text}</figcaption></figure>"
-            )
+            picture, text = self._shown(frame, THUMBNAIL)
+            source = f"data:image/jpeg;base64,{base64.b64encode(picture).decode()}"
+            image = f"<img alt='frame {frame}' width='{THUMBNAIL}' src='{source}'>" if picture else ""
+            style = f"margin:0;width:{THUMBNAIL}px"
+            cells.append(f"<figure style='{style}'>{image}<figcaption>{text}</figcaption></figure>")
         note = "; ground truth dashed" if self.truth.value else ""
         return (
             f"<p><b>{html.escape(self.sequence.name)}</b>, {len(self.sequence)} frames{note}</p>"
@@ -139,7 +127,7 @@ class Player:
         return bundle
 
 
-def _checked(sequence, results: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _checked(sequence, results: Mapping[str, np.ndarray], maps: Mapping[str, Maps]) -> dict[str, np.ndarray]:
     if not isinstance(results, Mapping):
         raise ValueError(f"results must map a tracker's name to its boxes, not be {type(results).__name__}")
     if not len(sequence):
@@ -147,37 +135,18 @@ def _checked(sequence, results: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     checked = {name: np.asarray(boxes, np.float64) for name, boxes in results.items()}
     for name, boxes in checked.items():
         if boxes.shape != (len(sequence), 4):
-            raise ValueError(
-                f"{sequence.name} has {len(sequence)} frames, but the boxes of {name} are {boxes.shape}, "
-                f"not ({len(sequence)}, 4): are they of another sequence?"
-            )
-    return checked
-
-
-def _check_maps(sequence, results: Mapping[str, np.ndarray], maps: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+            shapes = f"the boxes of {name} are {boxes.shape}, not ({len(sequence)}, 4)"
+            raise ValueError(f"{sequence.name} has {len(sequence)} frames, but {shapes}: are they of another sequence?")
     for name, of in maps.items():
         if name not in results:
-            known = difflib.get_close_matches(name, results, 3) or list(results)
-            raise ValueError(
-                f"maps of {name!r}, which has no boxes; there are boxes of {', '.join(known) or 'no tracker'}"
-            )
+            known = ", ".join(difflib.get_close_matches(name, results, 3) or results) or "no tracker"
+            raise ValueError(f"maps of {name!r}, which has no boxes; there are boxes of {known}")
         for part in ("response", "region"):
-            rows = len(of[part]) if part in of else 0
-            if rows != len(sequence) - 1:
-                raise ValueError(
-                    f"{sequence.name}: the maps of {name} need {part!r} for the {len(sequence) - 1} frames "
-                    f"after the first, have {rows} rows"
-                )
-
-
-def _overlaps(sequence, boxes: np.ndarray) -> np.ndarray:
-    """IoU `(T,)`; NaN where there is no box, or no target to compare it with."""
-    known = np.isfinite(boxes).all(1) & np.isfinite(sequence.boxes).all(1) & ~sequence.absent
-    return np.where(known, B.iou(sequence.boxes, boxes), np.nan)
-
-
-def _has_truth(sequence) -> bool:
-    return bool(np.isfinite(sequence.boxes).all(1).any())
+            rows, wanted = len(of.get(part, ())), len(sequence) - 1
+            if rows != wanted:
+                what = f"{part!r} for the {wanted} frames after the first, have {rows} rows"
+                raise ValueError(f"{sequence.name}: the maps of {name} need {what}")
+    return checked
 
 
 def _jpeg(image: np.ndarray) -> bytes:
@@ -191,19 +160,13 @@ def _draw(image: np.ndarray, box: np.ndarray, hexadecimal: str, dashed: bool) ->
     rgb = tuple(int(hexadecimal[i : i + 2], 16) for i in (1, 3, 5))
     x, y, w, h = box
     ends = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)]) - 0.5  # cv2 counts from pixel centres
-    strokes = [stroke for a, b in itertools.pairwise(ends) for stroke in (_dashes(a, b) if dashed else [(a, b)])]
+    strokes = np.concatenate([_dashes(a, b) if dashed else [(a, b)] for a, b in itertools.pairwise(ends)])
+    fixed = np.rint(strokes.clip(-20000, 20000) * 16).astype(np.int32)  # 4 fractional bits, in the range cv2 can hold
     for shade, thickness in (((0, 0, 0), 4), (rgb, 2)):
-        for p, q in strokes:
-            cv2.line(image, _fixed(p), _fixed(q), shade, thickness, cv2.LINE_AA, shift=4)
+        cv2.polylines(image, fixed, False, shade, thickness, cv2.LINE_AA, shift=4)
 
 
-def _dashes(a: np.ndarray, b: np.ndarray, length: float = 6) -> list[tuple[np.ndarray, np.ndarray]]:
-    """A line in dashes about `length` pixels long, beginning and ending with one."""
-    count = max(int(np.hypot(*(b - a)) / length) // 2, 0) * 2 + 1
-    at = [a + (b - a) * k / count for k in range(count + 1)]
-    return list(zip(at[::2], at[1::2], strict=True))
-
-
-def _fixed(point: np.ndarray) -> tuple[int, int]:
-    """To cv2's fixed point of 4 fractional bits; far-off places are brought into the range it can hold."""
-    return tuple(int(v) for v in np.rint(point.clip(-20000, 20000) * 16))
+def _dashes(a: np.ndarray, b: np.ndarray, length: float = 6) -> np.ndarray:
+    """The ends `(N, 2, 2)` of dashes about `length` pixels long; the line begins and ends with one."""
+    count = int(np.hypot(*(b - a)) / length) // 2 * 2 + 1
+    return (a + (b - a) * np.arange(count + 1)[:, None] / count).reshape(-1, 2, 2)

@@ -1,17 +1,20 @@
-"""Every figure of the papers: success and precision plots, learning curves, training pairs, snapshots.
+"""Figures: success and precision plots, overlap over time, learning curves, training pairs, snapshots.
 
-Each function returns a `Plot`, a matplotlib figure that shows itself in any notebook and saves itself for print; given
-`ax` it draws there instead and returns that axes' figure. No pyplot: nothing is kept alive or shown behind the caller's
-back. Colours are Okabe and Ito's, told apart by the colour-blind, and line styles differ as well, for grey prints.
-Every benchmark figure names its convention and its data.
+(Trackers compared by attribute, by accuracy and robustness, by EAO and by speed: `show.benchmarks`.)
+
+Each function returns a `Plot`, or given `ax` draws there and returns that axes' figure. No pyplot: nothing is kept
+alive or shown behind the caller's back. Colours are told apart by the colour-blind, line styles in grey prints. A
+figure is as wide as a printed column, or as the text of a page, its smallest letters 5.5 points high. Every benchmark
+figure states its convention and its data.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import matplotlib
@@ -22,14 +25,23 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.transforms import ScaledTranslation
 
-from ..bench.score import Scores
+from .. import boxes as B
 from ..provenance import write_bytes
-from .tables import data_label, tracker_labels
+from .tables import capital, data_name, ranked, stated, tracker_labels
+
+if TYPE_CHECKING:
+    from ..bench.conventions import Curve, Measure
+    from ..bench.score import Scores
+    from .tables import AnyScores
+
+COLUMN, PAGE = 3.3, 6.9  # inches: a column and the text's width of a two-column paper
 
 # Okabe and Ito's palette without yellow, which vanishes on white paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", (0, (1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "p", ">", "h", "*")
 TRUTH = "#FFFFFF"  # ground truth: dashed white on a dark edge, visible on any frame
 
 _PRINT = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"}  # text stays text in vector files
@@ -47,7 +59,7 @@ class Plot(Figure):
         self.photographs = photographs
 
     def _repr_png_(self) -> bytes | None:
-        return None if self.photographs else self._encoded("png", dpi=110)
+        return None if self.photographs else self._encoded("png", dpi=160)
 
     def _repr_jpeg_(self) -> bytes | None:
         return self._encoded("jpeg", dpi=110) if self.photographs else None
@@ -71,58 +83,112 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-# Benchmark plots
+def look(index: int, of: int = 1) -> dict[str, Any]:
+    """Colour and line style of the tracker at `index` among those shown together, `of` them. Where they are more than
+    there are styles, sparse markers too: grey prints still tell them apart."""
+    style = {"color": colour(index), "linestyle": STYLES[index % len(STYLES)]}
+    if of <= len(STYLES):
+        return style
+    return style | {"marker": MARKERS[index % len(MARKERS)], "markersize": 3, "markevery": (0.02 * (index % 8), 0.16)}
 
 
-def success_plot(scores: Scores, ax: Axes | None = None, title: str = "Success plots") -> Figure:
-    """Share of frames whose overlap exceeds each threshold, ranked by the area under the curve (AUC).
-
-    A curve is the mean over sequences; bands, and brackets in the legend, are 95 % bootstrap intervals over sequences
-    (the plot of Wu et al., CVPR 2013, with intervals added). Trackers whose weights saw some of the sequences in
-    training also have their figure without those in the legend ("unseen")."""
-    return _curve_plot(scores, "success", ax, title)
-
-
-def precision_plot(scores: Scores, ax: Axes | None = None, title: str = "Precision plots") -> Figure:
-    """Share of frames whose centre error is within each threshold, ranked by the value at 20 pixels.
-
-    Curves, bands and brackets as in `success_plot`."""
-    return _curve_plot(scores, "precision", ax, title)
+def canvas(ax: Axes | None, height: float, lines: int = 0) -> tuple[Figure, Axes]:
+    """The axes given, or those of a new figure as wide as a column, with room below for a legend of so many lines."""
+    if ax is not None:
+        return ax.figure, ax
+    figure = Plot(COLUMN, height + 0.135 * lines)
+    return figure, figure.subplots()
 
 
-def _curve_plot(scores: Scores, name: str, ax: Axes | None, title: str) -> Figure:
-    """Colour and style of a tracker follow its place in `scores`, so that they agree between plots."""
-    curve = scores.convention.curve(name)
-    measure = next(m for m in scores.convention.measures if m.curve == name)
-    summary = scores.summary()
-    numbers = summary[summary.metric == measure.name].set_index("tracker")
-    names = tracker_labels(scores.trackers)
-    figure = Plot(5.2, 4.3 + 0.19 * len(names)) if ax is None else ax.figure  # room for the legend's lines
-    ax = figure.subplots() if ax is None else ax
-    lines = {}
-    for i, tracker in enumerate(scores.trackers):
-        curves = np.stack([of[name] for of in scores.curves[tracker].values()])
-        low, high = _band(curves)
-        ax.fill_between(curve.thresholds, low, high, color=colour(i), alpha=0.13, linewidth=0)
-        label = f"{names[tracker]}  {_with_interval(numbers.loc[tracker])}"
-        style = {"color": colour(i), "linestyle": STYLES[i % len(STYLES)]}
-        (lines[tracker],) = ax.plot(curve.thresholds, curves.mean(0), linewidth=1.8, label=label, **style)
-    if measure.at is not None:
-        ax.axvline(curve.thresholds[measure.at], color="0.6", linewidth=0.8, linestyle=":", zorder=0)
-    ranked = [lines[tracker] for tracker in numbers.sort_values("mean", ascending=False, kind="stable").index]
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14)}  # of the axes: no curve is ever hidden
-    title_of_legend = f"{measure.label} [95 % interval]"
-    ax.legend(
-        handles=ranked, title=title_of_legend, fontsize=9, title_fontsize=9, handlelength=3, frameon=False, **below
-    )
-    ax.set(xlabel=curve.label.capitalize(), ylabel=f"{name.capitalize()} (share of frames)", ylim=(0, 1))
-    ax.set_xlim(curve.thresholds[0], curve.thresholds[-1])
+def dress(ax: Axes, title: str, statement: str, xlabel: str, ylabel: str) -> None:
+    """Title, what the numbers are (by whose rules, on which data), names of the axes, a quiet grid."""
+    small = in_lines(statement)
+    ax.set_title(title, fontsize=9, pad=6 + 8 * (1 + small.count("\n")))
+    place = {"xycoords": "axes fraction", "xytext": (0, 4), "textcoords": "offset points"}
+    ax.annotate(small, (0.5, 1), **place, ha="center", va="bottom", fontsize=6, color="0.35")
+    ax.set_xlabel(xlabel, fontsize=8)
+    ax.set_ylabel(ylabel, fontsize=8)
+    ax.tick_params(labelsize=7)
     ax.grid(color="0.9", linewidth=0.6)
     ax.set_axisbelow(True)
-    ax.set_title(f"{title}\n", fontsize=11)
-    under = {"transform": ax.transAxes, "ha": "center", "va": "bottom", "fontsize": 8, "color": "0.35"}
-    ax.text(0.5, 1.02, f"{scores.convention.name} convention · {data_label(scores)}", **under)
+
+
+def in_lines(statement: str, width: int = 70) -> str:
+    """A statement of two parts, `rules; data`, in as few lines as its width allows, each part in its own."""
+    parts = [statement] if len(statement) <= width else statement.split("; ")
+    return "\n".join(fill(part, width) for part in parts)
+
+
+def legend_below(ax: Axes, handles: Sequence[Any], title: str) -> None:
+    """A legend under the axes, where it hides no curve, 30 points down: ticks and the axis' name stand between."""
+    below = ax.transAxes + ScaledTranslation(0, -30 / 72, ax.figure.dpi_scale_trans)
+    style = {"fontsize": 7, "title_fontsize": 7, "handlelength": 3.2, "labelspacing": 0.35, "borderpad": 0}
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": below, "frameon": False}
+    ax.legend(handles=handles, title=title, **place, **style)
+
+
+def shortened(names: Mapping[str, str], most: int = 32) -> dict[str, str]:
+    """Labels that fit a column: what is too long loses its middle, unless two would look the same then."""
+    half = (most - 1) // 2
+    short = {key: name if len(name) <= most else f"{name[:half]}…{name[-half:]}" for key, name in names.items()}
+    return short if len(set(short.values())) == len(short) else dict(names)
+
+
+def labels_of(scores: AnyScores) -> dict[str, str]:
+    """The trackers' names, as they stand in a legend."""
+    return shortened(tracker_labels(scores.trackers))
+
+
+def success_plot(scores: Scores, ax: Axes | None = None, title: str = "Success plots", bands: bool = True) -> Figure:
+    """Share of frames whose overlap exceeds each threshold, ranked by the area under the curve (AUC).
+
+    A curve is the mean over sequences (Wu et al., CVPR 2013; under the got10k convention GOT-10k's plot, ranked by AO);
+    bands, and brackets in the legend, are 95 % bootstrap intervals over sequences. Trackers whose weights saw some of
+    them in training also have their figure without those in the legend ("unseen")."""
+    return curve_plot(scores, "success", ax, title, bands)
+
+
+def precision_plot(
+    scores: Scores, ax: Axes | None = None, title: str = "Precision plots", bands: bool = True
+) -> Figure:
+    """Share of frames whose centre error is within each threshold, ranked by the value at 20 pixels; else as
+    `success_plot`."""
+    return curve_plot(scores, "precision", ax, title, bands)
+
+
+def curve_plot(scores: Scores, name: str, ax: Axes | None = None, title: str = "", bands: bool = True) -> Figure:
+    """Any curve of the scores' convention (`success`, `precision`, `normalized_precision`), as `success_plot`.
+
+    Colour and style follow a tracker's place in `scores`, and so agree between plots. Raises ValueError for a curve
+    that the convention does not have."""
+    curve, measure = curve_of(scores, name)
+    numbers = scores.summary().query("metric == @measure.name").set_index("tracker")
+    names = labels_of(scores)
+    figure, ax = canvas(ax, 2.9, len(names))
+    lines = {}
+    for i, tracker in enumerate(scores.trackers):
+        if bands:
+            low, high = _band(*_sampled(scores, tracker, name))
+            ax.fill_between(curve.thresholds, low, high, color=colour(i), alpha=0.13, linewidth=0)
+        label = f"{names[tracker]}  {_with_interval(numbers.loc[tracker])}"
+        mean = scores.mean_curve(tracker, name)
+        (lines[tracker],) = ax.plot(curve.thresholds, mean, linewidth=1.4, label=label, **look(i, len(names)))
+    if measure.at is not None:
+        ax.axvline(curve.thresholds[measure.at], color="0.6", linewidth=0.8, linestyle=":", zorder=0)
+    ax.set(ylim=(0, 1), xlim=(curve.thresholds[0], curve.thresholds[-1]))
+    what = capital(name.replace("_", " "))
+    dress(ax, title or f"{what} plots", stated(scores), capital(curve.label), fill(f"{what} (share of frames)", 28))
+    interval = " [95 % interval]" if numbers.low.notna().any() else ""
+    legend_below(ax, [lines[tracker] for tracker in ranked(scores, measure.name)], measure.label + interval)
     return figure
+
+
+def curve_of(scores: Scores, name: str) -> tuple[Curve, Measure]:
+    """A curve of the convention, and the measure that ranks it: the first that belongs to it."""
+    known = {curve.name: curve for curve in scores.convention.curves}
+    if name not in known:
+        raise ValueError(f"the {scores.convention.name} convention has no {name} curve; it has: {', '.join(known)}")
+    return known[name], next(m for m in scores.convention.measures if m.curve == name)
 
 
 def _with_interval(row: pd.Series) -> str:
@@ -132,20 +198,23 @@ def _with_interval(row: pd.Series) -> str:
     return text + (f", unseen {row['mean_unseen']:.3f}" if row["seen"] else "")
 
 
-def _band(curves: np.ndarray, draws: int = 1000) -> np.ndarray:
-    """Pointwise 95 % bootstrap interval `(2, K)` of the mean of curves `(N, K)`, one a sequence."""
+def _sampled(scores: Scores, tracker: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """A curve of each sequence `(N, K)`, and what the sequence weighs in their mean, `(N,)`."""
+    curves, pooled = scores.curves[tracker], scores.convention.pools == "all"
+    weights = [scores.frames[tracker][sequence] if pooled else 1 for sequence in curves]
+    return np.stack([of[name] for of in curves.values()]), np.array(weights, np.float64)
+
+
+def _band(curves: np.ndarray, weights: np.ndarray, draws: int = 1000) -> np.ndarray:
+    """Pointwise 95 % bootstrap interval `(2, K)` of the weighted mean of curves `(N, K)`, one a sequence."""
     n = len(curves)
-    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), draws)  # how often each sequence is drawn
-    return np.percentile(counts @ curves / n, (2.5, 97.5), axis=0)
-
-
-# Training
+    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), draws) * weights  # how much of each
+    return np.percentile(drawn @ curves / drawn.sum(1, keepdims=True), (2.5, 97.5), axis=0)
 
 
 def learning_curve(log: pd.DataFrame | Iterable[Mapping[str, Any]], title: str = "Learning curve") -> Figure:
-    """Loss, learning rate and each number the validation gave, over the training pairs seen.
-
-    log: what `training.loop.fit` returns and `read_log` reads, a row an epoch."""
+    """Loss, learning rate and each number the validation gave, over the training pairs seen; log: what
+    `training.loop.fit` returns and `read_log` reads, a row an epoch."""
     rows = pd.DataFrame(log)
     if missing := {"samples", "loss", "lr"} - set(rows.columns):
         raise ValueError(f"the training log lacks {', '.join(sorted(missing))}: give the log that fit returned")
@@ -167,8 +236,8 @@ def learning_curve(log: pd.DataFrame | Iterable[Mapping[str, Any]], title: str =
 def training_pairs(exemplars, searches, labels=None, columns: int = 3, stride: int = 8) -> Figure:
     """Exemplar beside search image, as the network gets them (Figure 1): mean padding where they leave the frame.
 
-    exemplars `(N, 127, 127, 3)` and searches `(N, 239, 239, 3)`, RGB 0..255; labels `(S, S)`, or one a pair: a dot on
-    the search image marks each cell whose label is positive, cells lying `stride` pixels apart about the centre."""
+    exemplars `(N, 127, 127, 3)`, searches `(N, 239, 239, 3)`: RGB 0..255; labels: `(S, S)`, or one a pair; a dot marks
+    each positive cell of the search image, cells lying `stride` pixels apart about its centre."""
     exemplars, searches = (np.asarray(a).clip(0, 255).astype(np.uint8) for a in (exemplars, searches))
     if len(exemplars) != len(searches) or not len(exemplars):
         raise ValueError(f"{len(exemplars)} exemplars for {len(searches)} search images: want one each, at least one")
@@ -184,21 +253,13 @@ def training_pairs(exemplars, searches, labels=None, columns: int = 3, stride: i
         left.imshow(z)
         right.imshow(x)
         if labels is not None:
-            ys, xs = _cells(np.asarray(labels), n, x.shape[0], stride)
+            of_pair = np.asarray(labels if np.ndim(labels) == 2 else labels[n])
+            cells = np.argwhere(of_pair > 0) - (np.array(of_pair.shape) - 1) / 2
+            ys, xs = (cells * stride + (x.shape[0] - 1) / 2).T
             right.scatter(xs, ys, s=5, color=COLOURS[3], edgecolors="black", linewidths=0.3)
     for ax, name in zip(grid[0], ("exemplar", "search image") * columns, strict=True):
         ax.set_title(name, fontsize=9)
     return figure
-
-
-def _cells(labels: np.ndarray, n: int, side: int, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """Image positions of the positive cells of pair n's label map."""
-    of_pair = labels if labels.ndim == 2 else labels[n]
-    at = np.argwhere(of_pair > 0) - (np.array(of_pair.shape) - 1) / 2
-    return tuple((at * stride + (side - 1) / 2).T)
-
-
-# What the tracker saw
 
 
 def snapshots(
@@ -228,6 +289,34 @@ def snapshots(
     figure.legend(lines, names, loc="outside lower center", ncols=min(len(names), 5), frameon=False, handlelength=3)
     figure.suptitle(sequence.name if title is None else title, fontsize=10)
     return figure
+
+
+def overlap_plot(
+    sequence, results: Mapping[str, np.ndarray], dataset: str, ax: Axes | None = None, title: str = ""
+) -> Figure:
+    """IoU over time on one sequence (DSiam, Figure 1); the mean, in the legend, ranks. Frames without the target, or
+    without a known box, are gaps and do not count.
+
+    results: tracker name to boxes `(T, 4)`, 0-based; dataset: the name of what the sequence is from."""
+    names = shortened({name: name for name in results})
+    figure, ax = canvas(ax, 2.2, len(names))
+    lines = {}
+    for i, (name, boxes) in enumerate(results.items()):
+        overlap = overlaps(sequence, boxes)
+        mean = float(np.nanmean(overlap)) if np.isfinite(overlap).any() else np.nan
+        (line,) = ax.plot(overlap, linewidth=1, label=f"{names[name]}  {mean:.3f}", **look(i, len(names)))
+        lines[line] = mean
+    ax.set(xlim=(0, max(len(sequence) - 1, 1)), ylim=(0, 1))
+    statement = f"continuous IoU, no benchmark's repairs; {data_name(dataset)}, {sequence.name}, {len(sequence)} frames"
+    dress(ax, title or sequence.name, statement, "Frame", "Overlap (IoU)")
+    legend_below(ax, sorted(lines, key=lines.get, reverse=True), "mean overlap")
+    return figure
+
+
+def overlaps(sequence, boxes: np.ndarray) -> np.ndarray:
+    """IoU `(T,)` with the annotation; NaN where there is no box, or no target to compare it with."""
+    known = np.isfinite(boxes).all(1) & np.isfinite(sequence.boxes).all(1) & ~sequence.absent
+    return np.where(known, B.iou(sequence.boxes, boxes), np.nan)
 
 
 def _outline(box, index: int) -> Rectangle:

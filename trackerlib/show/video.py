@@ -1,7 +1,5 @@
 """A clip with the tracker's box drawn into it, to look at without a notebook."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 

@@ -4,18 +4,17 @@ Everything a step depends on is its number: the sampler answers `sampler[index]`
 rate is a function of the step, and a checkpoint holds model, optimiser, average and random state. So a run that is
 killed and started again ends, on the same machine, with the same bits."""
 
-from __future__ import annotations
-
 import copy
 import io
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -72,19 +71,16 @@ def fit(
     The trained model is the averaged one. Raises FloatingPointError when an epoch's loss is not finite."""
     run = _Run(model, config, Path(folder), torch.device(device), identity)
     first, total = run.resume(), config.epochs * config.steps
-    batches = _batches(samples, config, first, total)
     clock = saved = time.monotonic()
-    for step in range(first, total):
-        run.step(step, loss, next(batches))
-        if (step + 1) % config.steps == 0:
-            row = run.row(step, time.monotonic() - clock)
-            run.log(row)
-            on_epoch(row)
+    for done, batch in enumerate(_batches(samples, config, first, total), first + 1):
+        run.step(done - 1, loss, batch)
+        if done % config.steps == 0:
+            on_epoch(run.log(done, time.monotonic() - clock))
             clock = time.monotonic()
-        if step + 1 == total or time.monotonic() - saved > 60 * config.checkpoint_minutes:
-            run.save(step + 1)
+        if done == total or time.monotonic() - saved > 60 * config.checkpoint_minutes:
+            run.save(done)
             saved = time.monotonic()
-    model.load_state_dict(run.best.state_dict())
+    model.load_state_dict((run.average or run.model).state_dict())
     return read_log(folder)
 
 
@@ -92,22 +88,22 @@ class _Run:
     """Model, optimiser, average and their checkpoint."""
 
     def __init__(self, model: nn.Module, config: FitConfig, folder: Path, device: torch.device, identity: str):
-        self.identity = _identity(model, config, identity)
+        # what must agree for a resume to be exact; how often to save and who makes samples does not
+        settings = {k: v for k, v in asdict(config).items() if k not in ("checkpoint_minutes", "workers")}
+        self.identity = sha256(canonical(settings), weights_digest(model), identity)
         self.model = model.to(device, memory_format=torch.channels_last)
         self.config, self.folder, self.device = config, folder, device
         folder.mkdir(parents=True, exist_ok=True)
         self.average = copy.deepcopy(self.model).requires_grad_(False) if config.average else None
-        named = [p for p in model.parameters() if p.requires_grad]
+        trained = [p for p in model.parameters() if p.requires_grad]
         groups = [
-            {"params": [p for p in named if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in named if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
         ]
         self.optimiser = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+        parts = {"model": self.model, "average": self.average, "optimiser": self.optimiser}
+        self.parts = {name: part for name, part in parts.items() if part is not None}  # what a checkpoint holds
         self.loss, self.count, self.rows = torch.zeros((), dtype=torch.float64, device=device), 0, []
-
-    @property
-    def best(self) -> nn.Module:
-        return self.average or self.model
 
     def step(self, step: int, loss: Callable[[nn.Module, Any], Tensor], batch: dict[str, Tensor]) -> None:
         self.model.train()
@@ -123,56 +119,44 @@ class _Run:
         self.optimiser.step()
         self.loss += value.detach()
         self.count += 1
-        if self.average:
-            self._follow(step)
-
-    @torch.no_grad()
-    def _follow(self, step: int) -> None:
         decay = min(self.config.average, (step + 1) / (step + 10))  # a young average follows closely
-        for mine, theirs in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
+        theirs = self.model.state_dict()
+        for name, mine in self.average.state_dict().items() if self.average else ():
             if mine.is_floating_point():
-                mine.lerp_(theirs, 1 - decay)
+                mine.lerp_(theirs[name], 1 - decay)
             else:
-                mine.copy_(theirs)
+                mine.copy_(theirs[name])
 
-    def row(self, step: int, seconds: float) -> dict[str, float]:
-        seen, mean = (step + 1) * self.config.batch, float(self.loss) / self.count
+    def log(self, done: int, seconds: float) -> dict[str, float]:
+        """Close an epoch: its row, which the log then has too."""
+        mean = float(self.loss) / self.count
         if not math.isfinite(mean):
-            raise FloatingPointError(
-                f"the loss is {mean} at step {step + 1}: lower the learning rate or clip; the last good checkpoint is "
-                f"{self.folder / 'checkpoint.pt'}"
-            )
-        rate = round(self.count * self.config.batch / seconds, 2)
+            remedy = f"lower the learning rate or clip; the last good checkpoint is {self.folder / 'checkpoint.pt'}"
+            raise FloatingPointError(f"the loss is {mean} at step {done}: {remedy}")
+        row = {
+            "epoch": done // self.config.steps,
+            "step": done,
+            "samples": done * self.config.batch,
+            "lr": self.config.rate(done - 1),
+            "loss": mean,
+            "samples_per_second": round(self.count * self.config.batch / seconds, 2),
+        }
         self.loss.zero_()
         self.count = 0
-        epoch = (step + 1) // self.config.steps
-        return {
-            "epoch": epoch,
-            "step": step + 1,
-            "samples": seen,
-            "lr": self.config.rate(step),
-            "loss": mean,
-            "samples_per_second": rate,
-        }
-
-    def log(self, row: dict) -> None:
         self.rows.append(row)
         write_text(self.folder / "log.jsonl", "".join(json.dumps(r) + "\n" for r in self.rows))
+        return row
 
     def save(self, step: int) -> None:
-        state = {
+        state = {name: part.state_dict() for name, part in self.parts.items()} | {
             "identity": self.identity,
             "step": step,
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict() if self.average else None,
-            "optimiser": self.optimiser.state_dict(),
             "random": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])],
             "loss": self.loss,
             "count": self.count,
             "rows": json.dumps(self.rows),
         }
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
+        torch.save(state, buffer := io.BytesIO())
         write_bytes(self.folder / "checkpoint.pt", buffer.getvalue())
 
     def resume(self) -> int:
@@ -185,14 +169,10 @@ class _Run:
         except Exception as error:
             raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it to start anew") from None
         if state["identity"] != self.identity:
-            raise ValueError(
-                f"{path}: made by another configuration, other data or other initial weights; delete it, or train into "
-                "another folder"
-            )
-        self.model.load_state_dict(state["model"])
-        if self.average:
-            self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+            made = "another configuration, other data or other initial weights"
+            raise ValueError(f"{path}: made by {made}; delete it, or train into another folder")
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
         cpu, *cuda = (r.cpu() for r in state["random"])
         torch.set_rng_state(cpu)
         if cuda:
@@ -201,25 +181,17 @@ class _Run:
         return state["step"]
 
 
-def _identity(model: nn.Module, config: FitConfig, identity: str) -> str:
-    """What must agree for a resume to be exact; how often to save and who makes samples does not."""
-    values = {k: v for k, v in asdict(config).items() if k not in ("checkpoint_minutes", "workers")}
-    return sha256(canonical(values), weights_digest(model), identity)
-
-
 def read_log(folder: str | Path) -> pd.DataFrame:
     """The log of a run: epoch, step, samples seen, lr, loss, samples per second."""
-    path = Path(folder) / "log.jsonl"
-    return pd.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
+    return pd.DataFrame(map(json.loads, (Path(folder) / "log.jsonl").read_text().splitlines()))
 
 
-def _batches(samples, config: FitConfig, first: int, total: int) -> Iterator[Any]:
+def _batches(samples, config: FitConfig, first: int, total: int) -> Iterable[dict[str, Tensor]]:
     """Batches `first` to `total`, made ahead by worker processes."""
-    order = range(first * config.batch, total * config.batch)
-    loader = DataLoader(
+    return DataLoader(
         samples,
         batch_size=config.batch,
-        sampler=order,
+        sampler=range(first * config.batch, total * config.batch),
         num_workers=config.workers,
         prefetch_factor=8 if config.workers else None,
         multiprocessing_context="forkserver" if config.workers else None,  # a plain fork after torch ran can hang
@@ -227,11 +199,7 @@ def _batches(samples, config: FitConfig, first: int, total: int) -> Iterator[Any
         generator=torch.Generator(),  # its own: the global one belongs to the model
         pin_memory=torch.cuda.is_available(),
     )
-    return iter(loader)
 
 
 def _quiet_worker(_: int) -> None:
-    import cv2
-
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
+    cv2.setNumThreads(0)  # torch limits its own
