@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 
 import cv2
 import numpy as np
@@ -153,3 +154,41 @@ def test_the_command_line_starts_without_torch_and_papermill():
         "import sys, trackerlib.__main__, trackerlib.stages; print({'torch', 'papermill', 'pandas'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_got10k_s_test_split_ends_in_the_server_s_archive(trackerlib, tmp_path):
+    """It has one box a sequence: tracked, not scored; the server wants times, so one lane."""
+    folder = tmp_path / "got/test/GOT-10k_Test_000001"
+    folder.mkdir(parents=True)
+    for frame in range(3):
+        cv2.imwrite(str(folder / f"{frame + 1:08d}.jpg"), np.full((40, 60, 3), 99, np.uint8))
+    (folder / "groundtruth.txt").write_text("5,6,10,12\n")
+    (tmp_path / "mine.py").write_text(STILL)
+    arguments = ("evaluate", "--tracker", "mine:Still", "--dataset", "got10k-test", "--root", "got")
+    code, out, _ = trackerlib(*arguments)
+    assert code == 0
+    with zipfile.ZipFile(out.strip()) as archive:
+        boxes = archive.read("GOT-10k_Test_000001/GOT-10k_Test_000001_001.txt").decode().splitlines()
+    assert [float(v) for v in boxes[2].split(",")] == [5, 6, 10, 12]
+    assert trackerlib(*arguments, "--lanes", "2")[0] == 2
+
+
+def test_protocols_side_by_side_are_one_csv_and_one_json(trackerlib, tmp_path):
+    (tmp_path / "mine.py").write_text(STILL)
+    arguments = (
+        "evaluate",
+        "--tracker",
+        "mine:Still",
+        "--dataset",
+        "rendered",
+        "--sequences",
+        "1",
+        "--protocol",
+        "OPE",
+    )
+    _, sheet, _ = trackerlib(*arguments, "--protocol", "TRE:segments=2", "--format", "csv")
+    lines = sheet.splitlines()
+    assert [line.startswith("convention,") for line in lines] == [True] + [False] * (len(lines) - 1)
+    assert {line.split(",")[2] for line in lines[1:]} == {"OPE", "TRE"}
+    _, text, _ = trackerlib(*arguments, "--protocol", "TRE:segments=2", "--format", "json")
+    assert [scores["protocol"] for scores in json.loads(text)] == ["OPE", "TRE"]

@@ -79,9 +79,7 @@ def evaluate(
             stack.enter_context(store.working())
         engine.run([Job(p, store, run) for (p, runs), store in zip(jobs, stores, strict=True) for run in runs])
         engine.run([Job(p, s, run) for p, s in zip(chosen, stores, strict=True) for run in p.more(dataset, _read(s))])
-    for store in stores:
-        if store.folder not in engine.written:
-            continue
+    for store in (store for store in stores if store.folder in engine.written):
         write_json(store.folder / "speed.json", recorded | engine.speed(time.perf_counter() - started))
     return stores[0] if one else stores
 
@@ -262,10 +260,8 @@ class Engine:
         place = {id(lane): i for i, lane in enumerate(busy)}
         try:
             if self.spent:  # an idle lane goes along as a copy of a busy one: what ended it could raise for ever
-                idle = sorted(self.spent)
-                self.state.put(
-                    idle, self.state.take([next(b for b, lane in enumerate(self.lanes) if lane)] * len(idle))
-                )
+                first = self.state.take([next(b for b, lane in enumerate(self.lanes) if lane)] * len(self.spent))
+                self.state.put(sorted(self.spent), first)
                 self.spent.clear()
             frames = self._frames(busy, [place.get(id(lane), 0) for lane in self.lanes])  # idle lanes see the first's
             state, output, seconds = self._track(self.state, frames)

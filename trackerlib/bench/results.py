@@ -73,8 +73,8 @@ class RunSet:
     @property
     def layout(self) -> Layout:
         """How the files lie: as the manifest says, else as it looks."""
-        name = self._layout or self.manifest.get("layout")
-        return layout_named(name) if name else layout_of(self.folder)
+        self._layout = self._layout or self.manifest.get("layout")  # read once, not at every run
+        return layout_named(self._layout) if self._layout else layout_of(self.folder)
 
     @property
     def protocol(self) -> str:
