@@ -128,7 +128,9 @@ def check_data(name, root) -> None:
 
 @cli.command()
 @click.option("--json", "file", type=PATH, help="also write the ratios to this file")
-@click.option("--only", type=click.Choice(["trackers", "engine", "peers"]), help="a part of it; all take ten minutes")
+@click.option(
+    "--only", type=click.Choice(["trackers", "costs", "engine", "peers"]), help="a part of it; all take twelve minutes"
+)
 def bench(file, only) -> None:
     """Measure speed, each figure as a ratio to something measured in the same process.
 

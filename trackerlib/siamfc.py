@@ -13,7 +13,7 @@ embedded at several scales; the peak of the 17 x 17 score map is the displacemen
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -75,6 +75,12 @@ class SiamFC(nn.Module):
         """phi: `(B, 3, H, W)` RGB in 0..255 to `(B, 256, h, w)`; 127 to 6, 255 to 22, 239 to 20."""
         return self.backbone(images)
 
+    def layers(self, images: Tensor, tap: str = "relu") -> dict[str, Tensor]:
+        """conv4, `(B, 384, h + 2, w + 2)`, and conv5 = phi; tap: conv4 after its "relu", or before it ("linear")."""
+        before = self.backbone.conv4[:2](self.backbone[:3](images))
+        conv4 = before.relu()
+        return {"conv4": conv4 if tap == "relu" else before, "conv5": self.backbone.conv5(conv4)}
+
     def forward(self, z: Tensor, x: Tensor) -> Tensor:
         """Score maps `(B, 1, h, w)` of exemplars `(B, 3, 127, 127)` and search images `(B, 3, 255, 255)`."""
         z, x = self.embed(z).float(), self.embed(x).float()
@@ -82,27 +88,35 @@ class SiamFC(nn.Module):
             return self.scale * correlate_scales(z, x) + self.bias
 
 
-def folded(net: SiamFC, dtype: torch.dtype = torch.float32) -> SiamFC:
-    """A copy for inference: batch norm folded into the convolutions, channels-last, in `dtype`.
+def folded(net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A copy for inference: batch norm folded into the convolutions, channels-last, layers in `dtype`.
 
     gamma (W x + c - mean) / sigma + beta = (gamma / sigma) W x + (gamma (c - mean) / sigma + beta)."""
-    net = copy.deepcopy(net).eval()
-    for layer in net.backbone:
+    net = copy.deepcopy(net).eval().requires_grad_(False)
+    for layer in [module for module in net.modules() if isinstance(module, nn.Sequential)]:
         if isinstance(layer[1] if len(layer) > 1 else None, nn.BatchNorm2d):
             layer[0], layer[1] = nn.utils.fuse_conv_bn_eval(layer[0], layer[1]), nn.Identity()
-    net.requires_grad_(False)
-    net.backbone.to(dtype=dtype, memory_format=torch.channels_last)
+    for part in net.children():  # what stands beside them, as the score's scale and bias, stays as it is
+        part.to(dtype=dtype, memory_format=torch.channels_last)
     return net
 
 
-def labels(size: int, radius: float = 16, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+def labels(
+    size: int, radius: float = 16, device: torch.device | str = "cpu", shift: Tensor | float = 0.0
+) -> tuple[Tensor, Tensor]:
     """`y[u] = +1 if 8 |u - c| <= radius else -1` and balanced weights, each `(size, size)`.
 
-    At radius 16 these are 13 positives; positives and negatives weigh 1/2 each, whatever their number."""
-    at = (torch.arange(size, device=device) - (size - 1) / 2) * STRIDE
-    positive = (at[:, None] ** 2 + at**2).sqrt() <= radius
-    weights = torch.where(positive, 0.5 / positive.sum(), 0.5 / (~positive).sum())
+    At radius 16 these are 13 positives; positives and negatives weigh 1/2 each, whatever their number. shift: of c from
+    the middle, in pixels of the search image: one number, or `(B, 2)` x, y for maps `(B, size, size)`."""
+    at = (torch.arange(size, device=device) - (size - 1) / 2) * STRIDE - torch.as_tensor(shift)[..., None]
+    x, y = at.broadcast_to(*at.shape[:-2], 2, size).unbind(-2)
+    positive = (y[..., :, None] ** 2 + x[..., None, :] ** 2).sqrt() <= radius
+    weights = torch.where(positive, 0.5 / _count(positive), 0.5 / _count(~positive))
     return positive * 2.0 - 1.0, weights
+
+
+def _count(cells: Tensor) -> Tensor:
+    return cells.sum((-1, -2), keepdim=True)
 
 
 def logistic_loss(scores: Tensor, y: Tensor, weights: Tensor) -> Tensor:
@@ -152,7 +166,9 @@ class SiamFCState(State):
 
 
 class SiamFCTracker:
-    """The report's online phase: five scales ("SiamFC") or three ("SiamFC-3s"), no update of the template."""
+    """The report's online phase: five scales ("SiamFC") or three ("SiamFC-3s"), no update of the template.
+
+    fold: track with an inference copy of the network; without it gradients reach the network itself."""
 
     def __init__(
         self,
@@ -161,11 +177,12 @@ class SiamFCTracker:
         name: str = "siamfc-3s",
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        fold: bool = True,
     ):
         if config.displacement not in ("matlab", "pytorch"):
             raise ValueError(f"displacement is 'matlab' or 'pytorch', not {config.displacement!r}")
         self.name, self.config, self.device, self.dtype = name, config, torch.device(device), dtype
-        self.net = folded(net, dtype).to(self.device)
+        self.net = (folded(net, dtype) if fold else net).to(self.device)
         self.keep_maps = False
         self.cells = (SEARCH - 87) // STRIDE + 1 - 5  # 17: receptive field 87, template of 6
         up = self.cells * config.upsample
@@ -181,25 +198,29 @@ class SiamFCTracker:
     def init(self, frames: Frames, boxes: Tensor) -> SiamFCState:
         """Embed the exemplars; boxes `(B, 4)`."""
         centre, size = B.centre(boxes), boxes[:, 2:]
-        side = B.context_side(size)
-        means = [mean_colour(image) for image in frames.images]
-        fill = torch.stack([means[u] for u in frames.lane])
-        exemplars = self._features(frames, centre, side.round()[:, None], EXEMPLAR, fill)
+        side, fill = B.context_side(size), mean_colours(frames)
+        template = self._features(frames, centre, side.round()[:, None], EXEMPLAR, fill)["conv5"]
         search = side * SEARCH / EXEMPLAR
-        return SiamFCState(exemplars, fill, centre, size, search, search.clone())
+        return SiamFCState(template, fill, centre, size, search, search.clone())
 
     def track(self, state: SiamFCState, frames: Frames) -> tuple[SiamFCState, Output]:
         """One frame on: search at every scale around the last place, keep the best."""
         sides = (state.side[:, None] * self.factors).round()
         x = self._features(frames, state.centre, sides, SEARCH, state.fill)
-        return self.locate(state, self.respond(state.template, x))
+        response = self.respond(state.template, x["conv5"])
+        best, centre, score = self.locate(state, response)
+        size, side = self.damped(state, self.factors[best])
+        output = Output(B.from_centre(centre, size), score)
+        if self.keep_maps:
+            output.maps, output.regions = self._shown(state, best, {"response": response})
+        return replace(state, centre=centre, size=size, side=side), output
 
     def respond(self, template: Tensor, x: Tensor) -> Tensor:
         """Score maps `(B, S, 17, 17)` of templates `(B, C, 6, 6)` and features `(B * S, C, 22, 22)`."""
         return self.net.scale * correlate_scales(template.float(), x.float()) + self.net.bias
 
-    def locate(self, state: SiamFCState, response: Tensor) -> tuple[SiamFCState, Output]:
-        """Scale, place and size from the response `(B, S, 17, 17)`."""
+    def locate(self, state: State, response: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the response `(B, S, 17, 17)`: the best scale's index `(B,)`, the new centre `(B, 2)`, the peak `(B,)`."""
         c, up = self.config, self.config.upsample
         fine = self.finer @ response @ self.finer.T
         peaks = fine.flatten(2).amax(2)
@@ -213,26 +234,34 @@ class SiamFCTracker:
         flat = ((1 - c.window) * chosen + c.window * self.hann).flatten(1).argmax(1)
         at = torch.stack([flat % chosen.shape[-1], flat // chosen.shape[-1]], 1)
 
-        factor = self.factors[best]
         if c.displacement == "matlab":  # tracker.m: the search side before this frame's scale; centre ceil(272 / 2)
             offset, side = at - (chosen.shape[-1] // 2 - 1), state.side.round()
         else:
-            offset, side = at - (chosen.shape[-1] - 1) / 2, state.side * factor
-        centre = state.centre + offset * (STRIDE / up) * (side / SEARCH)[:, None]
+            offset, side = at - (chosen.shape[-1] - 1) / 2, state.side * self.factors[best]
+        return best, state.centre + offset * (STRIDE / up) * (side / SEARCH)[:, None], peaks[lanes, best]
 
-        damped = (1 - c.scale_lr) + c.scale_lr * factor
-        side = (state.side * damped).clamp(c.smallest * state.first_side, c.largest * state.first_side)
-        size = state.size * damped[:, None]
-        new = SiamFCState(state.template, state.fill, centre, size, side, state.first_side)
-        output = Output(B.from_centre(centre, size), peaks[lanes, best])
-        if self.keep_maps:
-            output.maps = {"response": response[lanes, best]}
-            searched = (state.side * factor)[:, None].expand(-1, 2)
-            output.regions = B.from_centre(state.centre, searched)
-        return new, output
+    def damped(self, state: State, factor: Tensor) -> tuple[Tensor, Tensor]:
+        """Target size `(B, 2)` and search side `(B,)` after the scales `factor (B,)` were found."""
+        damped = (1 - self.config.scale_lr) + self.config.scale_lr * factor
+        return state.size * damped[:, None], self._bounded(state, state.side * damped)
 
-    def _features(self, frames: Frames, centre: Tensor, sides: Tensor, out: int, fill: Tensor) -> Tensor:
-        """phi `(B * S, C, h, w)` of crops at sides `(B, S)`.
+    def _bounded(self, state: State, side: Tensor) -> Tensor:
+        return side.clamp(self.config.smallest * state.first_side, self.config.largest * state.first_side)
+
+    def _shown(self, state: State, best: Tensor, maps: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+        """Of maps `(B, S, 17, 17)` those of the chosen scale, and the region `(B, 4)` that they cover."""
+        lanes, side = torch.arange(len(best), device=best.device), state.side * self.factors[best]
+        chosen = {name: of[lanes, best] for name, of in maps.items()}
+        return chosen, B.from_centre(state.centre, side[:, None].expand(-1, 2))
+
+    def embed(self, crops: Tensor) -> dict[str, Tensor]:
+        """The features that this tracker compares, by layer."""
+        return {"conv5": self.net.embed(crops)}
+
+    def _features(
+        self, frames: Frames, centre: Tensor, sides: Tensor, out: int, fill: Tensor, mask: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Features `(B * S, C, h, w)` by layer of the crops at sides `(B, S)`; mask `(B, out, out)` multiplies them.
 
         A GPU cuts all crops of an image by one call and embeds all at once. A CPU goes lane by lane: twelve crops
         outgrow its cache and cost a third more, and so a lane's bits do not depend on what stands beside it."""
@@ -242,12 +271,25 @@ class SiamFCTracker:
             centres = centre[lanes].repeat_interleave(scales, 0)
             colours = fill[lanes].repeat_interleave(scales, 0)
             cut = context_crops(image, centres, sides[lanes].flatten(), out, colours)
+            if mask is not None:
+                cut = cut * mask[lanes].repeat_interleave(scales, 0)[:, None]
             return cut.to(self.dtype, memory_format=torch.channels_last)
 
         if self.device.type == "cpu":
-            embed = lambda b: self.net.embed(crops(frames.images[frames.lane[b]], [b]))  # noqa: E731
-            return torch.cat(lane_by_lane(embed, len(frames.lane)))
+            alone = lambda b: self.embed(crops(frames.images[frames.lane[b]], [b]))  # noqa: E731
+            return joined(lane_by_lane(alone, len(frames.lane)))
         groups = list(frames.by_image())
-        x = self.net.embed(torch.cat([crops(image, lanes) for image, lanes in groups]))
-        order = torch.tensor([b for _, lanes in groups for b in lanes]).argsort().to(x.device)
-        return x.unflatten(0, (-1, scales))[order].flatten(0, 1)
+        embedded = self.embed(torch.cat([crops(image, lanes) for image, lanes in groups]))
+        order = torch.tensor([b for _, lanes in groups for b in lanes]).argsort().tolist()
+        return {layer: x.unflatten(0, (len(order), -1))[order].flatten(0, 1) for layer, x in embedded.items()}
+
+
+def joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Lanes one after the other, of dicts with the same names."""
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def mean_colours(frames: Frames) -> Tensor:
+    """The mean colour `(B, 3)` of each lane's image."""
+    means = [mean_colour(image) for image in frames.images]
+    return torch.stack([means[u] for u in frames.lane])

@@ -74,29 +74,44 @@ def _cores(count: int) -> ThreadPoolExecutor:
 class State:
     """Base of a tracker's state: a dataclass whose fields are per-lane.
 
-    Tensors have the lanes first; what differs in shape by lane is a list; a field may be a State itself."""
+    Tensors have the lanes first; what differs in shape by lane is a list; a field may be a State itself, or a dict of
+    such leaves (features by layer)."""
 
     def take(self, lanes: Sequence[int]) -> Self:
         """The state of these lanes alone."""
-        return type(self)(*(_take(getattr(self, f.name), list(lanes)) for f in fields(self)))
+        return _take(self, list(lanes))
+
+    def lane(self, b: int) -> Self:
+        """One lane's state, a view of this one."""
+        return _take(self, slice(b, b + 1))
 
     def put(self, lanes: Sequence[int], other: Self) -> None:
         """Overwrite these lanes by those of `other`, in place; the rest stays as it is to the bit."""
         for f in fields(self):
-            mine, new = getattr(self, f.name), getattr(other, f.name)
-            if isinstance(mine, State):
-                mine.put(lanes, new)
-            elif isinstance(mine, Tensor):
-                mine[list(lanes)] = new.to(mine.dtype)
-            else:
-                for lane, leaf in zip(lanes, new, strict=True):
-                    mine[lane] = leaf
+            _put(getattr(self, f.name), lanes, getattr(other, f.name))
 
 
-def _take(value: Any, lanes: list[int]) -> Any:
+def _put(mine: Any, lanes: Sequence[int], new: Any) -> None:
+    if isinstance(mine, State):
+        mine.put(lanes, new)
+    elif isinstance(mine, dict):
+        for name, leaf in mine.items():
+            _put(leaf, lanes, new[name])
+    elif isinstance(mine, Tensor):
+        mine[list(lanes)] = new.to(mine.dtype)
+    else:
+        for lane, leaf in zip(lanes, new, strict=True):
+            mine[lane] = leaf
+
+
+def _take(value: Any, lanes: list[int] | slice) -> Any:
     if isinstance(value, State):
-        return value.take(lanes)
-    return value[lanes] if isinstance(value, Tensor) else [value[b] for b in lanes]
+        return type(value)(*(_take(getattr(value, f.name), lanes) for f in fields(value)))
+    if isinstance(value, dict):
+        return {name: _take(leaf, lanes) for name, leaf in value.items()}
+    if isinstance(value, Tensor) or isinstance(lanes, slice):
+        return value[lanes]
+    return [value[b] for b in lanes]
 
 
 @dataclass

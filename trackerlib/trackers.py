@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 
 from .config import configured, near
+from .dsiam import DSIAM, DSIAM_VGG19, DSiam, DSiamTracker
 from .interchange import InitUpdate, is_init_update
 from .nn.checkpoints import load_into, provenance, read_tensors, weights_digest, weights_file
+from .nn.vgg import load_vgg19
 from .provenance import canonical, file_sha256, sha256
 from .siamfc import (
     SIAMFC_3S,
@@ -38,16 +40,71 @@ def load_siamfc(weights: str | Path, seed: int = 0) -> SiamFC:
     return net.eval()
 
 
+def load_dsiam(weights: str | Path, layers: tuple[str, ...] = ("conv5",), seed: int = 0) -> DSiam:
+    """The network of DSiam (`layers` of one) or DSiamM (of two).
+
+    weights: what joint training made: a file of `DSiam`, with the features in it, or without them and their SiamFC
+             named as `base` in its provenance; or weights of SiamFC, with which all else is as before training."""
+    tensors = {} if str(weights) == "random" else read_tensors(weights_file(weights))
+    if "rho_v" not in tensors:
+        return DSiam(load_siamfc(weights, seed), layers).eval()
+    path, width = weights_file(weights), tensors.get("base.backbone.conv1.0.weight")
+    base = SiamFC(len(width) / 96) if width is not None else load_siamfc(_base(path))
+    net = DSiam(base, layers)
+    kept = {} if width is not None else {f"base.{k}": v for k, v in base.state_dict().items()}
+    load_into(net, kept | tensors, str(path))
+    return net.eval()
+
+
+def _base(path: Path) -> str:
+    """The SiamFC that a file of DSiam without features was trained on."""
+    base = provenance(path).get("base")
+    if base is None:
+        raise ValueError(f"{path}: holds no features, and no {path.stem}.json beside it names their SiamFC as `base`")
+    return base
+
+
+def _seen(weights: str | Path) -> tuple[str, ...]:
+    """The sequences that weights, or those they were built on, saw in training."""
+    if str(weights) == "random":
+        return ()
+    origin = provenance(weights_file(weights))
+    base = _seen(origin["base"]) if "base" in origin else ()
+    return tuple(dict.fromkeys([*origin.get("seen", ()), *base]))
+
+
 def _siamfc(name: str, config: SiamFCConfig):
     def build(weights, device, dtype, seed, values) -> SiamFCTracker:
         weights = weights or "siamfc"
         net = load_siamfc(weights, seed)
-        tracker = SiamFCTracker(net, configured(config, values), name, device, dtype)
-        tracker.weights_sha = weights_digest(net)
-        tracker.seen = () if str(weights) == "random" else tuple(provenance(weights_file(weights)).get("seen", ()))
-        return tracker
+        return _sealed(SiamFCTracker(net, configured(config, values), name, device, dtype), net, weights)
 
     return build
+
+
+def _dsiam(name: str, layers: tuple[str, ...]):
+    def build(weights, device, dtype, seed, values) -> DSiamTracker:
+        weights = weights or name
+        net = load_dsiam(weights, layers, seed)
+        return _sealed(DSiamTracker(net, configured(DSIAM, values), name, device, dtype), net, weights)
+
+    return build
+
+
+def _dsiam_vgg19(weights, device, dtype, seed, values) -> DSiamTracker:
+    if weights is None:
+        wanted = "torch.save(torchvision.models.vgg19(weights='IMAGENET1K_V1').state_dict(), FILE)"
+        raise ValueError(
+            f"dsiamm-vgg19 ships no weights (500 MB): give --weights FILE, made where torchvision is: {wanted}"
+        )
+    net = DSiam(load_vgg19(weights), ("conv5", "conv4"), lambda_v=10.0, gain=1e-8).eval()
+    return _sealed(DSiamTracker(net, configured(DSIAM_VGG19, values), "dsiamm-vgg19", device, dtype), net, weights)
+
+
+def _sealed(tracker: SiamFCTracker, net: torch.nn.Module, weights: str | Path) -> SiamFCTracker:
+    """The tracker with what its results' key wants to know of its weights."""
+    tracker.weights_sha, tracker.seen = weights_digest(net), _seen(weights)
+    return tracker
 
 
 TRACKERS = {
@@ -55,6 +112,9 @@ TRACKERS = {
     "siamfc-paper": _siamfc("siamfc-paper", SIAMFC_5S_PAPER),
     "siamfc-3s": _siamfc("siamfc-3s", SIAMFC_3S),
     "siamfc-3s-pytorch": _siamfc("siamfc-3s-pytorch", SIAMFC_3S_PYTORCH),
+    "dsiam": _dsiam("dsiam", ("conv5",)),
+    "dsiamm": _dsiam("dsiamm", ("conv5", "conv4")),
+    "dsiamm-vgg19": _dsiam_vgg19,
 }
 
 

@@ -2,16 +2,19 @@
 
 import numpy as np
 import pytest
+import torch
 
 from trackerlib.bench.engine import evaluate
 from trackerlib.bench.protocols import Supervised
 from trackerlib.bench.score import score
 from trackerlib.data import Dataset, load_dataset
 from trackerlib.data.sequence import Sequence
+from trackerlib.nn.checkpoints import save_weights
+from trackerlib.nn.vgg import VGG19
 from trackerlib.tracker import track_sequence
 from trackerlib.trackers import TRACKERS, load_tracker
 
-SMALL = {name: "siamfc-quarter" for name in TRACKERS if name.startswith("siamfc")}
+SMALL = {name: "siamfc-quarter" for name in TRACKERS if name.startswith(("siamfc", "dsiam"))}
 
 
 class First:
@@ -30,8 +33,18 @@ class First:
         return self.frames.digest()
 
 
+@pytest.fixture(scope="session")
+def narrow_vgg19(tmp_path_factory):
+    """Random weights of a sixteenth of the width: the real ones are a download of 500 MB."""
+    path = tmp_path_factory.mktemp("weights") / "vgg19.safetensors"
+    save_weights(VGG19(1 / 16).initialise(torch.Generator().manual_seed(0)), path, {})
+    return path
+
+
 @pytest.fixture(scope="module", params=TRACKERS)
 def tracker(request):
+    if request.param.endswith("vgg19"):
+        return load_tracker(request.param, request.getfixturevalue("narrow_vgg19"))
     return load_tracker(request.param, SMALL.get(request.param))
 
 

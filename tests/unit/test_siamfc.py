@@ -1,6 +1,7 @@
 """SiamFC: the network of Table I, its loss, and the tracker (SPEC 9.3, paper 003)."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -189,20 +190,20 @@ def test_scales_and_damping():
     state = tracker.init(frames_of(image), torch.tensor([[60.0, 50.0, 20.0, 30.0]]))
     response = torch.zeros(1, 5, 17, 17)
     response[0, 4, 8, 8] = 1
-    new, output = tracker.locate(state, response)
+    best, _, _ = tracker.locate(state, response)
+    size, side = tracker.damped(state, tracker.factors[best])
     factor = 1 - 0.34 + 0.34 * 1.0255**2
-    assert float(new.side / state.side) == pytest.approx(factor, rel=1e-6)
-    torch.testing.assert_close(output.boxes[:, 2:], torch.tensor([[20.0, 30.0]]) * factor)
+    assert float(side / state.side) == pytest.approx(factor, rel=1e-6)
+    torch.testing.assert_close(size, torch.tensor([[20.0, 30.0]]) * factor)
 
 
 def test_side_stays_within_bounds():
     tracker = SiamFCTracker(network())
     image = torch.randint(0, 256, (3, 120, 160), dtype=torch.uint8)
     state = tracker.init(frames_of(image), torch.tensor([[60.0, 50.0, 20.0, 30.0]]))
-    response = torch.zeros(1, 3, 17, 17)
-    response[0, 2, 8, 8] = 1
     for _ in range(120):
-        state, _ = tracker.locate(state, response)
+        size, side = tracker.damped(state, tracker.factors[2:])
+        state = replace(state, size=size, side=side)
     assert float(state.side / state.first_side) == pytest.approx(5.0)
 
 
@@ -216,6 +217,7 @@ def test_lanes_that_share_an_image_in_one_batch_equal_lane_by_lane():
     tracker.device = torch.device("cuda")  # by name only: the tensors stay
     together = tracker.init(frames, boxes)
     torch.testing.assert_close(together.template, alone.template, atol=1e-3, rtol=1e-3)
+    assert not torch.allclose(alone.template[1], alone.template[2], rtol=0.1)
 
 
 def test_unknown_config_field_names_the_near_one():

@@ -29,7 +29,7 @@ def test_main_writes_ratios_beside_what_they_are_of(tmp_path, monkeypatch, capsy
 def test_jobs_take_turns():
     order = []
     jobs = {name: lambda name=name: order.append(name) for name in "ab"}
-    seconds = speed._in_turns(jobs, rounds=2, device="cpu")
+    seconds = speed.in_turns(jobs, rounds=2, device="cpu")
     assert order == list("ababab")  # one warm-up round
     assert {len(s) for s in seconds.values()} == {2}
     assert min(s.min() for s in seconds.values()) == pytest.approx(0, abs=1)

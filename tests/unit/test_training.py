@@ -176,8 +176,9 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
 
     with pytest.raises(FloatingPointError, match="step 3"):
         fit(torch.nn.Linear(1, 1), broken, Line(), FitConfig(epochs=1, steps=3, batch=2), tmp_path, "toy")
-    with pytest.raises(ValueError, match="bf61"):
-        FitConfig(precision="bf61")
+    for wrong in ("precision", "optimiser"):
+        with pytest.raises(ValueError, match=f"{wrong} is .* not 'bf61'"):
+            FitConfig(**{wrong: "bf61"})
 
 
 def test_training_lowers_the_loss_and_logs_it(tmp_path):
@@ -185,3 +186,126 @@ def test_training_lowers_the_loss_and_logs_it(tmp_path):
     log = fit(model, square, Line(), FitConfig(epochs=4, steps=20, batch=4, lr=0.05, lr_end=0.05), tmp_path, "toy")
     assert log["loss"].iloc[-1] < 0.1 * log["loss"].iloc[0]
     assert log["samples"].tolist() == [80, 160, 240, 320]
+
+
+def line(weight=0.0, bias=0.0):
+    model = torch.nn.Linear(1, 1)
+    for p, value in zip(model.parameters(), (weight, bias), strict=True):
+        torch.nn.init.constant_(p, value)
+    return model
+
+
+def split(**first):
+    """Groups: the weight with these settings, and the bias."""
+    return lambda model: [{"params": [model.weight], **first}, {"params": [model.bias]}]
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_a_group_s_rate_times_the_schedule(tmp_path, optimiser, rate):
+    """One step at x = 1, y = 2 from (0, 0): gradients are -4, and Adam's first step is the sign's."""
+    config = FitConfig(epochs=1, steps=1, batch=1, lr=0.01, clip=0, optimiser=optimiser)
+    model, one = line(), [{"x": torch.ones(1), "y": 2 * torch.ones(1)}]
+    fit(model, square, one, config, tmp_path, "toy", groups=split(rate=rate))
+    step = 0.04 if optimiser == "sgd" else 0.01
+    assert model.weight.item() == pytest.approx(rate * step, rel=1e-5)
+    assert model.bias.item() == pytest.approx(step, rel=1e-5)
+
+
+def test_a_group_s_decay_is_the_configuration_s_unless_it_says_so(tmp_path):
+    """Without a gradient a step takes lr * rate * decay of a parameter."""
+    config = FitConfig(epochs=1, steps=1, batch=1, lr=0.1, weight_decay=0.5)
+    for decay, left in [({}, 1 - 0.2 * 0.5), ({"weight_decay": 0.25}, 1 - 0.2 * 0.25)]:
+        model = line(3.0, 3.0)
+        nothing = lambda model, batch: 0 * square(model, batch)  # noqa: E731
+        fit(model, nothing, Line(), config, tmp_path / str(left), "toy", groups=split(rate=2.0, **decay))
+        assert model.weight.item() == pytest.approx(3 * left)
+        assert model.bias.item() == pytest.approx(3 * 0.95)
+
+
+def test_adam_s_first_beta_is_the_momentum(tmp_path):
+    """Gradients 1, then 0: m = (1 - b) b / (1 - b^2) = 1/3 at b = 1/2, and v = 0.999 / 1.999."""
+    config = FitConfig(epochs=1, steps=2, batch=1, lr=0.1, optimiser="adam", momentum=0.5, weight_decay=0)
+    model = line()
+    fit(
+        model,
+        lambda m, b: (m.weight * b["x"]).sum(),
+        [{"x": torch.ones(1)}, {"x": torch.zeros(1)}],
+        config,
+        tmp_path,
+        "",
+    )
+    assert model.weight.item() == pytest.approx(-0.1 * (1 + (1 / 3) / (0.999 / 1.999) ** 0.5), rel=1e-4)
+
+
+def test_other_groups_or_another_optimiser_are_refused(tmp_path):
+    small = {"epochs": 1, "steps": 3, "batch": 2}
+    fit(line(), square, Line(), FitConfig(**small), tmp_path, "toy", groups=split(rate=0.5))
+    fit(line(), square, Line(), FitConfig(**small), tmp_path, "toy", groups=split(rate=0.5))
+    others = [split(rate=0.4), split(rate=0.5, weight_decay=0.0), None]
+    for groups, optimiser in [*((g, "sgd") for g in others), (split(rate=0.5), "adam")]:
+        with pytest.raises(ValueError, match="another configuration"):
+            fit(line(), square, Line(), FitConfig(**small, optimiser=optimiser), tmp_path, "toy", groups=groups)
+    frozen = line()
+    frozen.bias.requires_grad_(False)
+    with pytest.raises(ValueError, match="another configuration"):
+        fit(frozen, square, Line(), FitConfig(**small), tmp_path, "toy", groups=split(rate=0.5))
+
+
+def test_groups_hold_each_trained_parameter_of_the_model(tmp_path):
+    def attempt(groups, model):
+        fit(model, square, Line(), FitConfig(epochs=1, steps=1, batch=1), tmp_path, "toy", groups=groups)
+
+    only_weight = lambda model: [{"params": [model.weight]}]  # noqa: E731
+    with pytest.raises(ValueError, match="in no group: bias; freeze"):
+        attempt(only_weight, line())
+    with pytest.raises(ValueError, match="1 parameters that are not the model's"):
+        attempt(lambda model: [{"params": [*model.parameters(), line().bias]}], line())
+    with pytest.raises(ValueError, match="not lr"):
+        attempt(split(lr=0.1), line())
+    model = line(1.0, 1.0)
+    model.bias.requires_grad_(False)
+    attempt(only_weight, model)
+    assert model.bias.item() == 1.0
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "adam"])
+def test_resume_is_exact_with_groups(tmp_path, optimiser):
+    """A run that breaks off in the middle of an epoch and goes on, with a frozen layer, three rates and an average."""
+    config = FitConfig(
+        epochs=3, steps=5, batch=4, lr=0.03, lr_end=0.01, optimiser=optimiser, average=0.9, checkpoint_minutes=0
+    )
+    torch.manual_seed(0)
+    start = torch.nn.Sequential(
+        torch.nn.Linear(1, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 8), torch.nn.Linear(8, 1)
+    )
+    start[2].requires_grad_(False)
+
+    def groups(model):
+        return [
+            {"params": [model[0].weight], "rate": 0.1},
+            {"params": [model[0].bias, *model[2].parameters()], "weight_decay": 0.0},
+            {"params": list(model[3].parameters()), "rate": 3.0},
+        ]
+
+    def run(folder, steps=None):
+        torch.manual_seed(1)
+        seen, model = [], copy.deepcopy(start)
+
+        def loss(model, batch):
+            if len(seen) == steps:
+                raise KeyboardInterrupt
+            seen.append(1)
+            return square(model, batch)
+
+        log = fit(model, loss, Line(), config, folder, "toy", groups=groups)
+        return model.state_dict(), log["loss"].tolist(), len(seen)
+
+    whole, losses, steps = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", 7)
+    resumed, again, rest = run(tmp_path / "broken")
+    assert (steps, rest) == (15, 8)
+    assert again == losses
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert torch.equal(whole["2.weight"], start[2].weight)

@@ -47,14 +47,14 @@ def bench(device: str = "cpu", frames: int = 24, rounds: int = 3) -> dict[str, f
     work = _peaks(device) | {
         "plain": lambda: _plain_loop(net.to(device), videos[0], boxes[0], device),
         "strided": lambda: _plain_loop(net.to(device), videos[0], boxes[0], device, torch.preserve_format),
-        "fast": lambda: _track(fast, videos[:1], boxes[:1]),
-        "half": lambda: _track(half, videos[:1], boxes[:1]),
-        "lanes": lambda: _track(fast, videos, boxes),
+        "fast": lambda: track_videos(fast, videos[:1], boxes[:1]),
+        "half": lambda: track_videos(half, videos[:1], boxes[:1]),
+        "lanes": lambda: track_videos(fast, videos, boxes),
         "network": lambda: [fast.net.embed(x) for _ in range(8)],
         "crops": lambda: [context_crops(image, centres, sides, SEARCH, centres.new_zeros(3)) for _ in range(20)],
         "padded": lambda: [_padded_crop(videos[0][0], *place) for _ in range(20) for place in places],
     }
-    timed = _in_turns(work, rounds, device)
+    timed = in_turns(work, rounds, device)
     ratio = lambda a, b: float(np.median(timed[a] / timed[b]))  # noqa: E731
     flops = 8 * network_flops(net, 3)
     peak = np.maximum(2 * 2048**3 / timed["mm"], CONV_FLOPS / timed["conv"])
@@ -89,7 +89,7 @@ def _peaks(device: str) -> dict[str, Callable[[], object]]:
 
 
 @torch.inference_mode()
-def _in_turns(work: dict[str, Callable], rounds: int, device: str) -> dict[str, np.ndarray]:
+def in_turns(work: dict[str, Callable], rounds: int, device: str) -> dict[str, np.ndarray]:
     """Seconds of each job, `rounds` times round the table after one warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(rounds + 1):
@@ -102,7 +102,7 @@ def _in_turns(work: dict[str, Callable], rounds: int, device: str) -> dict[str, 
     return {name: np.array(s[1:]) for name, s in seconds.items()}
 
 
-def _track(tracker: SiamFCTracker, videos: list[list[np.ndarray]], boxes: list[Tensor]) -> None:
+def track_videos(tracker: SiamFCTracker, videos: list[list[np.ndarray]], boxes: list[Tensor]) -> None:
     state = None
     for t in range(len(videos[0])):
         images = [to_tensor(v[t], tracker.device) for v in videos]
@@ -153,13 +153,15 @@ def _padded_crop(image: np.ndarray, centre: Tensor, side: Tensor | float, out: i
 def main(json: Path | None = None, only: str | None = None) -> None:
     """Print every ratio on each device there is, and write them as one flat object.
 
-    only: "trackers", "engine" or "peers"; by default all three."""
+    only: "trackers", "costs", "engine" or "peers"; by default all four."""
+    from .speed_costs import COST_FIGURES, bench_costs
     from .speed_engine import ENGINE_FIGURES, bench_engine
     from .speed_peers import PEER_FIGURES, bench_peers
 
-    figures = FIGURES | ENGINE_FIGURES | PEER_FIGURES
+    figures = FIGURES | COST_FIGURES | ENGINE_FIGURES | PEER_FIGURES
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    jobs = [("trackers", d, bench) for d in devices] + [("engine", d, bench_engine) for d in devices]
+    each = {"trackers": bench, "costs": bench_costs, "engine": bench_engine}
+    jobs = [(kind, d, job) for kind, job in each.items() for d in devices]
     jobs.append(("peers", "cpu", lambda _: bench_peers()))
     flat: dict[str, float | str] = {}
     for kind, device, job in jobs:

@@ -20,11 +20,15 @@ from .sequence import Dataset, Sequence
 SIZE, EXEMPLAR = 255, 127
 
 
-def cut(image: np.ndarray, box: np.ndarray, out: int = SIZE, exemplar: int = EXEMPLAR) -> np.ndarray:
-    """The `(out, out, 3)` uint8 context crop of one target, by the sampling rule of `images.context_crops`."""
+def cut(
+    image: np.ndarray, box: np.ndarray, out: int = SIZE, exemplar: int = EXEMPLAR, fill: np.ndarray | None = None
+) -> np.ndarray:
+    """The `(out, out, 3)` uint8 context crop of one target, by the sampling rule of `images.context_crops`.
+
+    fill: colour `(3,)` outside the frame; by default the frame's mean."""
     scale = exemplar / float(B.context_side(box[2:]))
     shift = (out - 1) / 2 - scale * (B.centre(box) - 0.5)
-    fill = image.reshape(-1, 3).mean(0)
+    fill = image.reshape(-1, 3).mean(0) if fill is None else fill
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
     return cv2.warpAffine(image, matrix, (out, out), flags=cv2.INTER_LINEAR, borderValue=fill.tolist())
 

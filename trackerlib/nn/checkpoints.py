@@ -119,12 +119,19 @@ def load_into(module: nn.Module, tensors: dict[str, Tensor], name: str, optional
     module.load_state_dict(own | tensors)
 
 
-def save_weights(module: nn.Module, path: str | Path, origin: dict[str, Any]) -> None:
-    """Write a module's tensors as fp16 safetensors and their origin (how made, sequences seen) as JSON beside."""
+def save_weights(
+    module: nn.Module,
+    path: str | Path,
+    origin: dict[str, Any],
+    dtype: torch.dtype = torch.float16,
+    without: str | None = None,
+) -> None:
+    """Write a module's tensors as safetensors, floating ones in `dtype`, and their origin (how made, sequences seen) as
+    JSON beside. without: names that begin so are left out."""
     tensors = {
-        k: (v.half() if v.is_floating_point() else v).contiguous().cpu()
+        k: (v.to(dtype) if v.is_floating_point() else v).contiguous().cpu()
         for k, v in module.state_dict().items()
-        if not k.endswith("num_batches_tracked")
+        if not k.endswith("num_batches_tracked") and not (without and k.startswith(without))
     }
     path = Path(path)
     write_bytes(path, safetensors.torch.save(tensors))

@@ -46,7 +46,7 @@ TRUTH = "#FFFFFF"  # ground truth: dashed white on a dark edge, visible on any f
 
 _PRINT = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"}  # text stays text in vector files
 _LOGGED = {"epoch", "step", "samples", "lr", "loss", "samples_per_second"}
-_DASHES = (0, (3, 2))
+DASHES = (0, (3, 2))
 _EDGE = withStroke(linewidth=3.5, foreground="#00000099")
 
 
@@ -280,10 +280,10 @@ def snapshots(
         ax.axis("off")
         ax.text(0.02, 0.97, f"#{t}", transform=ax.transAxes, va="top", color="white", fontsize=9, path_effects=[_EDGE])
         for i, boxes in enumerate(results.values()):
-            ax.add_patch(_outline(boxes[t], i))
-        ax.add_patch(_outline(sequence.boxes[t], -1))  # last: its gaps let the others through
+            ax.add_patch(outline(boxes[t], i))
+        ax.add_patch(outline(sequence.boxes[t], -1))  # last: its gaps let the others through
         ax.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
-    truth = Line2D([], [], color="0.2", linestyle=_DASHES)  # dark, for the legend stands on white
+    truth = Line2D([], [], color="0.2", linestyle=DASHES)  # dark, for the legend stands on white
     lines = [truth, *(Line2D([], [], color=colour(i), linewidth=2.2) for i in range(len(results)))]
     names = ["ground truth", *results]
     figure.legend(lines, names, loc="outside lower center", ncols=min(len(names), 5), frameon=False, handlelength=3)
@@ -319,10 +319,10 @@ def overlaps(sequence, boxes: np.ndarray) -> np.ndarray:
     return np.where(known, B.iou(sequence.boxes, boxes), np.nan)
 
 
-def _outline(box, index: int) -> Rectangle:
+def outline(box, index: int) -> Rectangle:
     """A box in imshow's coordinates, where pixel i is centred on i; index -1 is the ground truth."""
     x, y, w, h = np.nan_to_num(np.asarray(box, np.float64), nan=-1e6)
-    edge = {"color": TRUTH, "linestyle": _DASHES} if index < 0 else {"color": colour(index)}
+    edge = {"color": TRUTH, "linestyle": DASHES} if index < 0 else {"color": colour(index)}
     return Rectangle((x - 0.5, y - 0.5), w, h, fill=False, linewidth=1.8, path_effects=[_EDGE], **edge)
 
 

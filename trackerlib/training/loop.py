@@ -33,7 +33,8 @@ class FitConfig:
     batch: int = 8
     lr: float = 1e-2  # first and last epoch's, log-spaced between
     lr_end: float = 1e-5
-    momentum: float = 0.9
+    optimiser: str = "sgd"  # or "adam"
+    momentum: float = 0.9  # Adam's first beta
     weight_decay: float = 5e-4  # on weights; biases and batch norm have none
     clip: float = 10.0  # largest gradient norm; 0: none
     precision: str = "fp32"  # or "bf16": autocast
@@ -45,6 +46,8 @@ class FitConfig:
     def __post_init__(self):
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"precision is 'fp32' or 'bf16', not {self.precision!r}")
+        if self.optimiser not in ("sgd", "adam"):
+            raise ValueError(f"optimiser is 'sgd' or 'adam', not {self.optimiser!r}")
 
     def rate(self, step: int) -> float:
         """Learning rate of a step: `logspace(lr, lr_end, epochs)[step // steps]`."""
@@ -61,15 +64,18 @@ def fit(
     identity: str,
     device: torch.device | str = "cpu",
     on_epoch: Callable[[dict], None] = lambda row: None,
+    groups: Callable[[nn.Module], list[dict[str, Any]]] | None = None,
 ) -> pd.DataFrame:
     """Train `model` in place and return the log, a row an epoch.
 
     loss(model, batch): scalar; samples[index]: a dict of arrays, any index from 0 to epochs * steps * batch.
     folder gets `checkpoint.pt` (every few minutes and at the end) and `log.jsonl`; a checkpoint found there is
-    continued if it is of the same configuration, initial weights and `identity`, else it is an error.
+    continued if it is of the same configuration, groups, initial weights and `identity`, else it is an error.
     identity: names what the samples and the loss are (`PairSampler.digest()`).
+    groups(model): every trained parameter once, in dicts of `params` (a list), `rate` (times the schedule's learning
+    rate; 1) and `weight_decay` (the configuration's); by default the weights, and the rest without decay.
     The trained model is the averaged one. Raises FloatingPointError when an epoch's loss is not finite."""
-    run = _Run(model, config, Path(folder), torch.device(device), identity)
+    run = _Run(model, config, Path(folder), torch.device(device), identity, groups or _weights_and_rest)
     first, total = run.resume(), config.epochs * config.steps
     clock = saved = time.monotonic()
     for done, batch in enumerate(_batches(samples, config, first, total), first + 1):
@@ -87,20 +93,21 @@ def fit(
 class _Run:
     """Model, optimiser, average and their checkpoint."""
 
-    def __init__(self, model: nn.Module, config: FitConfig, folder: Path, device: torch.device, identity: str):
+    def __init__(
+        self, model: nn.Module, config: FitConfig, folder: Path, device: torch.device, identity: str, groups: Callable
+    ):
         # what must agree for a resume to be exact; how often to save and who makes samples does not
         settings = {k: v for k, v in asdict(config).items() if k not in ("checkpoint_minutes", "workers")}
-        self.identity = sha256(canonical(settings), weights_digest(model), identity)
         self.model = model.to(device, memory_format=torch.channels_last)
+        names, groups = _checked(groups(model), model, config)
+        self.identity = sha256(canonical([settings, names]), weights_digest(model), identity)
         self.config, self.folder, self.device = config, folder, device
         folder.mkdir(parents=True, exist_ok=True)
         self.average = copy.deepcopy(self.model).requires_grad_(False) if config.average else None
-        trained = [p for p in model.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.optimiser = torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
+        if config.optimiser == "sgd":
+            self.optimiser = torch.optim.SGD(groups, config.lr, config.momentum)
+        else:
+            self.optimiser = torch.optim.Adam(groups, config.lr, (config.momentum, 0.999))
         parts = {"model": self.model, "average": self.average, "optimiser": self.optimiser}
         self.parts = {name: part for name, part in parts.items() if part is not None}  # what a checkpoint holds
         self.loss, self.count, self.rows = torch.zeros((), dtype=torch.float64, device=device), 0, []
@@ -108,7 +115,7 @@ class _Run:
     def step(self, step: int, loss: Callable[[nn.Module, Any], Tensor], batch: dict[str, Tensor]) -> None:
         self.model.train()
         for group in self.optimiser.param_groups:
-            group["lr"] = self.config.rate(step)
+            group["lr"] = self.config.rate(step) * group["rate"]
         batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             value = loss(self.model, batch)
@@ -165,7 +172,7 @@ class _Run:
         if not path.is_file():
             return 0
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)  # Adam counts its steps there
         except Exception as error:
             raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it to start anew") from None
         if state["identity"] != self.identity:
@@ -173,12 +180,37 @@ class _Run:
             raise ValueError(f"{path}: made by {made}; delete it, or train into another folder")
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
-        cpu, *cuda = (r.cpu() for r in state["random"])
+        cpu, *cuda = state["random"]
         torch.set_rng_state(cpu)
         if cuda:
             torch.cuda.set_rng_state_all(cuda)
-        self.loss, self.count, self.rows = state["loss"], state["count"], json.loads(state["rows"])
+        self.loss, self.count, self.rows = state["loss"].to(self.device), state["count"], json.loads(state["rows"])
         return state["step"]
+
+
+def _weights_and_rest(model: nn.Module) -> list[dict[str, Any]]:
+    """The weights decay; biases, batch norm and other vectors do not."""
+    return [
+        {"params": [p for p in model.parameters() if p.ndim > 1]},
+        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _checked(groups: list[dict[str, Any]], model: nn.Module, config: FitConfig) -> tuple[list, list[dict[str, Any]]]:
+    """The groups by their parameters' names, and the groups: defaults filled in, frozen parameters left out.
+
+    A trained parameter in no group would stand still and yet take part in the clipping."""
+    names = {p: name for name, p in model.named_parameters() if p.requires_grad}
+    defaults = {"rate": 1.0, "weight_decay": config.weight_decay}
+    groups = [defaults | g | {"params": [p for p in g["params"] if p.requires_grad]} for g in groups]
+    if unknown := {key for g in groups for key in g} - {"params", *defaults}:
+        raise ValueError(f"a group has params, rate and weight_decay, not {', '.join(sorted(unknown))}")
+    grouped = {p for g in groups for p in g["params"]}
+    if strangers := len(grouped - names.keys()):
+        raise ValueError(f"groups hold {strangers} parameters that are not the model's")
+    if missing := [name for p, name in names.items() if p not in grouped]:
+        raise ValueError(f"in no group: {', '.join(missing)}; freeze what is not to be trained (requires_grad_(False))")
+    return [g | {"params": [names[p] for p in g["params"]]} for g in groups], groups
 
 
 def read_log(folder: str | Path) -> pd.DataFrame:

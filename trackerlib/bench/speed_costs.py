@@ -1,0 +1,63 @@
+"""What a paper's tracker costs over SiamFC-3s on the same frames, and where it goes, in units of a SiamFC-3s step."""
+
+import numpy as np
+import torch
+
+from ..data import load_dataset
+from ..trackers import load_tracker
+from .speed import in_turns, track_videos
+
+COST_FIGURES = {
+    "dsiam_cost": "time of a dsiam step over one of siamfc-3s on the same frames, fp32, one lane (paper: 86 over 45 "
+    "frames per second, 1.9)",
+    "dsiam_cost_4_lanes": "the same with four lanes on four sequences",
+    "dsiam_cost_of_v": "of it: what V adds (an exemplar of its own, a regression); units of a siamfc-3s step",
+    "dsiam_cost_of_w": "of it: what W adds (the search image once more, dimmed; a regression, three maps transformed)",
+    "dsiam_cost_of_fourier": "of both: the regressions alone, without the features that they are learned from",
+    "dsiam_centred_cost": "the release's way, with G cut around the target anew: one pass of the network more",
+    "dsiamm_cost": "two layers, one lane (paper: 86 over 25, 3.4)",
+    "dsiamm_cost_4_lanes": "two layers, four lanes",
+}
+WITHOUT_V, WITHOUT_W = {"template": "first"}, {"suppression": False}
+
+
+def bench_costs(device: str = "cpu", frames: int = 12, rounds: int = 5) -> dict[str, float]:
+    """Named ratios (see `COST_FIGURES`); each the median over `rounds` of timings taken in turns."""
+    trackers = {
+        "siamfc": load_tracker("siamfc-3s", device=device),
+        "dsiam": load_tracker("dsiam", device=device),
+        "without v": load_tracker("dsiam", device=device, **WITHOUT_V),
+        "without w": load_tracker("dsiam", device=device, **WITHOUT_W),
+        "centred": load_tracker("dsiam", device=device, surroundings="centred"),
+        "dsiamm": load_tracker("dsiamm", device=device),
+    }
+    dataset = load_dataset("rendered")[:4]
+    videos = [[s.frames[t] for t in range(frames)] for s in dataset.values()]
+    boxes = [torch.tensor(s.boxes[0], dtype=torch.float32, device=device) for s in dataset.values()]
+    work = {name: lambda t=t: track_videos(t, videos[:1], boxes[:1]) for name, t in trackers.items()}
+    work |= {
+        f"{name}, 4": lambda t=trackers[name]: track_videos(t, videos, boxes) for name in ("siamfc", "dsiam", "dsiamm")
+    }
+    dsiam, z, x = (
+        trackers["dsiam"],
+        torch.rand(1, 256, 6, 6, device=device),
+        torch.rand(1, 3, 256, 22, 22, device=device),
+    )
+    one, weight = torch.ones(1, device=device), torch.tensor(10.0, device=device)
+    work["fourier"] = lambda: [
+        (dsiam._transformed(z, z, z, weight, one), dsiam._transformed(x, x[:, :1], x[:, :1], weight, one))
+        for _ in range(frames - 1)
+    ]
+    timed = in_turns(work, rounds, device)
+    cost = lambda name, of="siamfc": timed[name] / timed[of]  # noqa: E731
+    found = {
+        "dsiam_cost": cost("dsiam"),
+        "dsiam_cost_4_lanes": cost("dsiam, 4", "siamfc, 4"),
+        "dsiam_cost_of_v": cost("dsiam") - cost("without v"),
+        "dsiam_cost_of_w": cost("dsiam") - cost("without w"),
+        "dsiam_cost_of_fourier": cost("fourier"),
+        "dsiam_centred_cost": cost("centred"),
+        "dsiamm_cost": cost("dsiamm"),
+        "dsiamm_cost_4_lanes": cost("dsiamm, 4", "siamfc, 4"),
+    }
+    return {name: float(np.median(values)) for name, values in found.items()}
