@@ -34,7 +34,7 @@ class DSiam(nn.Module):
     base:     the feature network, by its method `layers`: a `SiamFC`, or a VGG-19 (DSiamM_Vgg19)
     layers:   the first one's map weighs 1 before training, the others' 0 (Section 3.6, Initialization)
     lambda_v, lambda_w: initial values, the release's
-    gain:     what the sum of correlations is multiplied by, before the base's bias
+    gain:     what the sum of correlations is multiplied by, before the base's bias; default the base's `scale`
     2,336,321 + 2 parameters with one layer of SiamFC, 2,336,321 + 4 + 289 with two. Batch norm keeps its statistics."""
 
     def __init__(
@@ -43,10 +43,10 @@ class DSiam(nn.Module):
         layers: tuple[str, ...] = ("conv5",),
         lambda_v: float = 1e-5,
         lambda_w: float = 10.0,
-        gain: float = 1e-3,
+        gain: float | None = None,
     ):
         super().__init__()
-        self.base, self.layers, self.gain = base, layers, gain
+        self.base, self.layers, self.gain = base, layers, float(base.scale) if gain is None else gain
         self.rho_v, self.rho_w = (nn.Parameter(_inverse_softplus(w, len(layers))) for w in (lambda_v, lambda_w))
         first = torch.arange(len(layers) - 1).eq(0).float()
         self.free = nn.Parameter(first[:, None, None].repeat(1, CELLS, CELLS))
@@ -72,6 +72,8 @@ class DSiam(nn.Module):
 
 
 def _inverse_softplus(value: float, count: int) -> Tensor:
+    if value <= 0:
+        raise ValueError(f"lambda is above 0, not {value}")
     return torch.full((count,), value, dtype=torch.float64).expm1().log().float()
 
 
@@ -99,6 +101,11 @@ class DSiamConfig(SiamFCConfig):
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(map(repr, known))}, not {getattr(self, name)!r}")
+        for name in ("eta_v", "eta_w", "fixed_weight"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share, from 0 to 1, not {getattr(self, name)}")
+        if self.recentre < 0 or self.grow < 1:
+            raise ValueError(f"recentre is 0 or more and grow 1 or more, not {self.recentre} and {self.grow}")
 
 
 CHOICES = {
@@ -111,7 +118,9 @@ CHOICES = {
 }
 DSIAM = DSiamConfig()
 DSIAM_RELEASE = DSiamConfig(surroundings="centred", recentre=2)
-DSIAM_PRINTED = DSiamConfig(eta_v=1.0, eta_w=1.0, taper=False, cells=False, surroundings="centred")  # pure Eqs. 6, 8
+DSIAM_PRINTED = DSiamConfig(  # pure Eqs. 6 and 8, and the Gaussian that the text tells of
+    eta_v=1.0, eta_w=1.0, taper=False, cells=False, saliency="gaussian", surroundings="centred"
+)
 DSIAM_VGG19 = DSiamConfig(scale_lr=0.58, fusion="fixed")
 
 
@@ -210,7 +219,8 @@ class DSiamTracker(SiamFCTracker):
         new = replace(self._moved(state, frames, centre, factor, score > self.config.threshold), **learned)
         output = Output(B.from_centre(new.centre, new.size), score)
         if self.keep_maps:
-            maps["static"] = self.respond(replace(state, on=torch.zeros_like(state.on)), x)["response"]
+            if not torch.is_grad_enabled():  # training has no use for it
+                maps["static"] = self.respond(replace(state, on=torch.zeros_like(state.on)), x)["response"]
             output.maps, output.regions = self._shown(state, best, maps)
         return new, output
 
@@ -218,38 +228,41 @@ class DSiamTracker(SiamFCTracker):
         """Eqs. 2 and 9: maps `(B, S, 17, 17)`, one a layer and the fused "response", of features `(B * S, C, h, w)`."""
         if self.device.type != "cpu":
             return self._respond(state, x)
-        scales = len(self.factors)
+        scales = len(next(iter(x.values()))) // len(state.on)
         part = lambda b: {layer: f[b * scales : (b + 1) * scales] for layer, f in x.items()}  # noqa: E731
         return joined(lane_by_lane(lambda b: self._respond(state.lane(b), part(b)), len(state.on)))
 
+    @torch.autocast("cpu", enabled=False)
+    @torch.autocast("cuda", enabled=False)  # thousands of products a cell: summed in float32, as in SiamFC
     def _respond(self, state: DSiamState, x: Features) -> Features:
         net, maps = self.dynamic, {}
-        for layer, weight_v, weight_w in zip(net.layers, net.lambda_v, net.lambda_w, strict=True):
-            z = self.template(state, layer, weight_v)
+        for layer, lambda_v, lambda_w in zip(net.layers, net.lambda_v, net.lambda_w, strict=True):
+            z = self.template(state, layer, lambda_v)
             scales = x[layer].unflatten(0, (len(z), -1))
             if self.config.suppression:
                 learned = (state.region[layer][:, None], state.salient[layer][:, None])
-                scales = self._transformed(scales, *learned, weight_w, self.config.eta_w * state.on)
+                scales = self._transformed(scales, *learned, lambda_w, self.config.eta_w * state.on)
             maps[layer] = _upsampled(correlate_scales(z, scales.flatten(0, 1)))
         fused = sum(w * score for w, score in zip(self._fusion(), maps.values(), strict=True))
         bias = getattr(net.base, "bias", 0.0)
         return {layer: net.gain * score for layer, score in maps.items()} | {"response": net.gain * fused + bias}
 
-    def template(self, state: DSiamState, layer: str, weight: Tensor) -> Tensor:
+    def template(self, state: DSiamState, layer: str, lambda_v: Tensor) -> Tensor:
         """The first template as this frame sees it: Eqs. 5 and 6, or what the ablations put in their place."""
         first, last = state.first[layer], state.last[layer]
         if self.config.template == "first":
             return first
         if self.config.template == "previous":
             return torch.where(state.on[:, None, None, None] > 0, last, first)
-        return self._transformed(first, first, last, weight, self.config.eta_v * state.on)
+        return self._transformed(first, first, last, lambda_v, self.config.eta_v * state.on)
 
-    def _transformed(self, signal: Tensor, x: Tensor, y: Tensor, weight: Tensor, eta: Tensor) -> Tensor:
-        """`(1 - eta) s + eta R * (h s)`, R the regression from `h x` to `h y`; h is the Hann window, eta `(B,)`."""
+    def _transformed(self, signal: Tensor, x: Tensor, y: Tensor, ridge: Tensor, eta: Tensor) -> Tensor:
+        """`(1 - eta) s + eta R * (h s)`, R the regression from `h x` to `h y` by lambda = `ridge`, h the Hann window;
+        eta `(B,)`."""
         if self.config.cells:
-            weight = weight * signal.shape[-2:].numel()
+            ridge = ridge * signal.shape[-2:].numel()
         tapered = map(self._tapered, (signal, x, y))
-        learned = self.regress(*tapered, weight)
+        learned = self.regress(*tapered, ridge)
         return torch.lerp(signal, learned, eta.reshape(-1, *[1] * (signal.ndim - 1)))
 
     def _tapered(self, x: Tensor) -> Tensor:
@@ -271,9 +284,10 @@ class DSiamTracker(SiamFCTracker):
         """What V and W of the next frame are learned from: F_t (`last`), F_G (`region`) and F_Gbar (`salient`).
 
         region: features of the search image of the scale found, of this side `(B,)`; centre: where the target is in the
-        frame. A regression does not change when both its sides are shifted alike, so G need not be cut around the
-        target anew: it is the search image, and the saliency stands where the target is. Only what lies at its border
-        differs, and one pass of the network of five is saved; the release's way is `surroundings="centred"`."""
+        frame. A regression does not change when both its sides are shifted alike (circularly), so G is not cut around
+        the target anew: it is the search image, with the saliency where the target is. That saves one pass of the
+        network of five. It is an approximation where the target moved: the window of the regression stays in the
+        middle, and other background lies at the border. The release's way is `surroundings="centred"`."""
         c, learned = self.config, {}
         if c.suppression:
             middle = state.centre if c.surroundings == "searched" else centre
@@ -292,7 +306,7 @@ class DSiamTracker(SiamFCTracker):
 
         A failure turns V and W off and lets the search grow; the next success measures it anew, from the size kept."""
         size, side = self.damped(state, factor)
-        anew = B.context_side(state.size * state.shrink[:, None]) * SEARCH / EXEMPLAR
+        anew = self._bounded(state, B.context_side(state.size * state.shrink[:, None]) * SEARCH / EXEMPLAR)
         larger = self._bounded(state, state.side * self.config.grow)
         kept, recovered = ~found | (state.failed > 0), found & (state.failed > 0)
         size = torch.where(kept[:, None], state.size, size)
@@ -324,14 +338,19 @@ def _upsampled(scores: Tensor) -> Tensor:
     return F.interpolate(scores, (CELLS, CELLS), mode="bicubic", antialias=True)
 
 
-def clip_loss(
+def clip_loss(net: DSiam, batch: dict[str, Tensor], **settings) -> Tensor:
+    """The joint training's loss `L = sum_t L_t`, averaged over the batch; settings: those of `frame_losses`."""
+    return frame_losses(net, batch, **settings).sum(0).mean()
+
+
+def frame_losses(
     net: DSiam,
     batch: dict[str, Tensor],
     config: DSiamConfig = replace(DSIAM, scales=1),
     balanced: bool = False,
     through_time: bool = True,
 ) -> Tensor:
-    """The joint training's loss: track the clips, `L = sum_t L_t` (Eq. 10), averaged over the batch.
+    """Track the clips: L_t (Eq. 10) of every frame but the first, which is given, `(N - 1, B)`.
 
     batch:    images `(B, N, S, S, 3)` uint8 and boxes `(B, N, 4)` in their pixels, as `data.clips.ClipSampler` gives
     balanced: positives and negatives weigh half each, as in SiamFC; the paper: every cell the same
@@ -344,14 +363,14 @@ def clip_loss(
     tracker.keep_maps = True
     lanes = list(range(len(images)))
     frames = [Frames(list(images[:, t]), lanes, [(f"clip {b}", t) for b in lanes]) for t in range(images.shape[1])]
-    state, total = tracker.init(frames[0], truth[:, 0]), torch.zeros((), device=truth.device)
+    state, losses = tracker.init(frames[0], truth[:, 0]), []
     for t, frame in enumerate(frames[1:], 1):
         if not through_time:
             state = replace(state, **{k: _detached(getattr(state, k)) for k in ("last", "region", "salient")})
         state, output = tracker.track(state, frame)
         y, weights = shifted_labels(truth[:, t], output.regions, balanced)
-        total = total + logistic_loss(output.maps["response"], y, weights)
-    return total
+        losses.append(torch.stack(list(map(logistic_loss, output.maps["response"], y, weights))))
+    return torch.stack(losses)
 
 
 def _detached(features: Features) -> Features:

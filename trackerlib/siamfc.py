@@ -108,7 +108,9 @@ def labels(
 
     At radius 16 these are 13 positives; positives and negatives weigh 1/2 each, whatever their number. shift: of c from
     the middle, in pixels of the search image: one number, or `(B, 2)` x, y for maps `(B, size, size)`."""
-    at = (torch.arange(size, device=device) - (size - 1) / 2) * STRIDE - torch.as_tensor(shift)[..., None]
+    at = (torch.arange(size, device=device) - (size - 1) / 2) * STRIDE - torch.as_tensor(shift, device=device)[
+        ..., None
+    ]
     x, y = at.broadcast_to(*at.shape[:-2], 2, size).unbind(-2)
     positive = (y[..., :, None] ** 2 + x[..., None, :] ** 2).sqrt() <= radius
     weights = torch.where(positive, 0.5 / _count(positive), 0.5 / _count(~positive))
@@ -120,7 +122,7 @@ def _count(cells: Tensor) -> Tensor:
 
 
 def logistic_loss(scores: Tensor, y: Tensor, weights: Tensor) -> Tensor:
-    """`L = sum_u w[u] log(1 + exp(-y[u] v[u]))`, averaged over the batch of score maps `(B, 1, h, w)`."""
+    """`L = sum_u w[u] log(1 + exp(-y[u] v[u]))`, averaged over the batch of score maps `(..., h, w)`."""
     return (F.softplus(-y * scores) * weights).sum((-1, -2)).mean()
 
 

@@ -44,33 +44,27 @@ def load_dsiam(weights: str | Path, layers: tuple[str, ...] = ("conv5",), seed: 
     """The network of DSiam (`layers` of one) or DSiamM (of two).
 
     weights: what joint training made: a file of `DSiam`, with the features in it, or without them and their SiamFC
-             named as `base` in its provenance; or weights of SiamFC, with which all else is as before training."""
+             named as `base` in its provenance, with its digest; or weights of SiamFC, all else as before training."""
     tensors = {} if str(weights) == "random" else read_tensors(weights_file(weights))
     if "rho_v" not in tensors:
         return DSiam(load_siamfc(weights, seed), layers).eval()
     path, width = weights_file(weights), tensors.get("base.backbone.conv1.0.weight")
-    base = SiamFC(len(width) / 96) if width is not None else load_siamfc(_base(path))
+    base = SiamFC(len(width) / 96) if width is not None else _base(path)
     net = DSiam(base, layers)
     kept = {} if width is not None else {f"base.{k}": v for k, v in base.state_dict().items()}
     load_into(net, kept | tensors, str(path))
     return net.eval()
 
 
-def _base(path: Path) -> str:
+def _base(path: Path) -> SiamFC:
     """The SiamFC that a file of DSiam without features was trained on."""
-    base = provenance(path).get("base")
-    if base is None:
+    origin = provenance(path)
+    if "base" not in origin:
         raise ValueError(f"{path}: holds no features, and no {path.stem}.json beside it names their SiamFC as `base`")
+    base = load_siamfc(origin["base"])
+    if origin.get("base_sha", weights_digest(base)) != weights_digest(base):
+        raise ValueError(f"{path}: was trained on other weights than {origin['base']} are now; train it anew")
     return base
-
-
-def _seen(weights: str | Path) -> tuple[str, ...]:
-    """The sequences that weights, or those they were built on, saw in training."""
-    if str(weights) == "random":
-        return ()
-    origin = provenance(weights_file(weights))
-    base = _seen(origin["base"]) if "base" in origin else ()
-    return tuple(dict.fromkeys([*origin.get("seen", ()), *base]))
 
 
 def _siamfc(name: str, config: SiamFCConfig):
@@ -92,6 +86,8 @@ def _dsiam(name: str, layers: tuple[str, ...]):
 
 
 def _dsiam_vgg19(weights, device, dtype, seed, values) -> DSiamTracker:
+    """Lambdas, gain and fusion weight are the release's, for MatConvNet's VGG-19, and not tuned to this one. Its
+    scores have no bias and are above 0: no frame counts as a failure unless `threshold` says so."""
     if weights is None:
         wanted = "torch.save(torchvision.models.vgg19(weights='IMAGENET1K_V1').state_dict(), FILE)"
         raise ValueError(
@@ -102,8 +98,9 @@ def _dsiam_vgg19(weights, device, dtype, seed, values) -> DSiamTracker:
 
 
 def _sealed(tracker: SiamFCTracker, net: torch.nn.Module, weights: str | Path) -> SiamFCTracker:
-    """The tracker with what its results' key wants to know of its weights."""
-    tracker.weights_sha, tracker.seen = weights_digest(net), _seen(weights)
+    """The tracker with what results want to know of its weights: their digest, and which sequences they saw."""
+    tracker.weights_sha = weights_digest(net)
+    tracker.seen = () if str(weights) == "random" else tuple(provenance(weights_file(weights)).get("seen", ()))
     return tracker
 
 

@@ -41,6 +41,7 @@ def frames_of(image, t=0, lanes=1):
     return Frames([image], [0] * lanes, [("s", t)])
 
 
+@torch.no_grad()
 def follow(tracker, video, count=6, shown=False):
     """States after frames 0, 1, ... and outputs of frames 1, 2, ..."""
     images, boxes = video
@@ -174,6 +175,7 @@ def test_maps_that_are_kept(video):
     assert not follow(tracker, video, 2)[1][0].maps
 
 
+@torch.no_grad()
 def test_static_is_the_response_of_the_same_features_without_v_and_w(video):
     used, still = (load_tracker("dsiamm", "siamfc-quarter", scales=1, **k) for k in ({}, {"eta_v": 0.0, "eta_w": 0.0}))
     state = follow(used, video, 3)[0][-1]
@@ -368,6 +370,8 @@ def test_the_side_stays_within_its_bounds(act):
     assert sides(act(*[LOST] * 9, largest=2.0))[-1] == pytest.approx(2.0)
     assert sides(act(*[LARGER] * 20, largest=1.5))[-1] == pytest.approx(1.5)
     assert sides(act(*[(0, HERE, 0.5)] * 20, smallest=0.7))[-1] == pytest.approx(0.7)
+    shrunk = act(*[(0, HERE, 0.5)] * 20, LOST, FOUND, smallest=0.7)
+    assert sides(shrunk)[-3:] == pytest.approx([0.7, 0.77, 0.7])
     assert (DSIAM.smallest, DSIAM.largest) == (0.2, 5.0)
 
 
@@ -451,3 +455,11 @@ def test_vgg19_tracks(video, narrow_vgg):
 def test_vgg19_says_what_it_needs():
     with pytest.raises(ValueError, match=r"dsiamm-vgg19 .*--weights FILE.*torchvision"):
         load_tracker("dsiamm-vgg19")
+
+
+def test_shares_and_counts_out_of_range_are_refused():
+    for name, value in (("eta_v", 1.5), ("eta_w", -0.1), ("fixed_weight", 2.0), ("recentre", -1), ("grow", 0.9)):
+        with pytest.raises(ValueError, match=name):
+            configured(DSIAM, {name: value})
+    with pytest.raises(ValueError, match="lambda is above 0"):
+        DSiam(SiamFC(0.125), lambda_v=0.0)

@@ -145,6 +145,12 @@ def frames_of(image, t=0, lanes=1):
     return Frames([image], [0] * lanes, [("s", t)])
 
 
+def test_labels_are_made_where_the_scores_are():
+    """Beside the CPU too; `meta` stands for any other device."""
+    for shift in (0.0, torch.zeros(2, 2, device="meta")):
+        assert {part.device.type for part in labels(17, device="meta", shift=shift)} == {"meta"}
+
+
 @pytest.mark.parametrize("displacement", ["matlab", "pytorch"])
 def test_pure_translation_is_recovered(displacement):
     """A delta-like patch that moves is found again to 8/16 * s_x / 255 pixels of the frame, in each direction."""

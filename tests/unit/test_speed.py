@@ -1,11 +1,13 @@
 """The bench: its arithmetic, and that every figure says what it is a ratio of. Timings decide nothing here."""
 
 import json
+import math
 
 import pytest
 
-from trackerlib.bench import speed
+from trackerlib.bench import speed, speed_costs
 from trackerlib.siamfc import SiamFC
+from trackerlib.trackers import load_tracker
 
 
 def test_network_arithmetic_is_the_published_one():
@@ -33,3 +35,13 @@ def test_jobs_take_turns():
     assert order == list("ababab")  # one warm-up round
     assert {len(s) for s in seconds.values()} == {2}
     assert min(s.min() for s in seconds.values()) == pytest.approx(0, abs=1)
+
+
+def test_costs_are_those_that_are_told(monkeypatch):
+    def quarter(name, **config):
+        return load_tracker(name, "siamfc-quarter", **config)
+
+    monkeypatch.setattr(speed_costs, "load_tracker", quarter)
+    found = speed_costs.bench_costs(frames=3, rounds=1)
+    assert found.keys() == speed_costs.COST_FIGURES.keys()
+    assert all(map(math.isfinite, found.values()))

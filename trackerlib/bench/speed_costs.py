@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from ..data import load_dataset
+from ..nn.fourier import regress
 from ..trackers import load_tracker
 from .speed import in_turns, track_videos
 
@@ -38,16 +39,9 @@ def bench_costs(device: str = "cpu", frames: int = 12, rounds: int = 5) -> dict[
     work |= {
         f"{name}, 4": lambda t=trackers[name]: track_videos(t, videos, boxes) for name in ("siamfc", "dsiam", "dsiamm")
     }
-    dsiam, z, x = (
-        trackers["dsiam"],
-        torch.rand(1, 256, 6, 6, device=device),
-        torch.rand(1, 3, 256, 22, 22, device=device),
-    )
-    one, weight = torch.ones(1, device=device), torch.tensor(10.0, device=device)
-    work["fourier"] = lambda: [
-        (dsiam._transformed(z, z, z, weight, one), dsiam._transformed(x, x[:, :1], x[:, :1], weight, one))
-        for _ in range(frames - 1)
-    ]
+    z, x = torch.rand(1, 256, 6, 6, device=device), torch.rand(1, 3, 256, 22, 22, device=device)
+    pair = (z, z, z, torch.tensor(4e-4, device=device)), (x, x[:, :1], x[:, :1], torch.tensor(5e3, device=device))
+    work["fourier"] = lambda: [regress(*each) for _ in range(frames - 1) for each in pair]
     timed = in_turns(work, rounds, device)
     cost = lambda name, of="siamfc": timed[name] / timed[of]  # noqa: E731
     found = {

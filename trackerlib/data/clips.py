@@ -25,7 +25,8 @@ class ClipSampler:
     area:   bounds on the first target's share of the image; the paper selects by it and gives no numbers.
     clips:  so many clips are drawn once, and all are seen before one is seen again (the paper: 2000); 0: every index is
             a fresh draw. A draw takes a sequence, then one of its usable clips.
-    size:   window side: a search image of 255, and 64 pixels each way to follow the target.
+    size:   window side: a search image of 255, and 64 pixels each way to follow the target. One that moves farther is
+            cut with some of the fill colour beside it, as at the border of an image.
     Raises ValueError when the dataset has no usable clip (`usable_starts`)."""
 
     def __init__(

@@ -59,14 +59,17 @@ class Regress(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, ...]:
         signal, x, y, weight = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
         size, signal_, x_, y_, g_ = x.shape[-2:], *map(rfft2, (signal, x, y, g))
         u = 1 / (x_.real.square() + x_.imag.square() + weight)
-        g_signal = irfft2((u * x_.conj() * y_).conj() * g_, s=size)
+        g_signal = irfft2((u * x_.conj() * y_).conj() * g_, s=size) if wanted[0] else None
         kernel = torch.broadcast_shapes(x.shape, y.shape, weight.shape)
         g_kernel = irfft2(signal_.conj() * g_, s=size).sum_to_size(kernel)
         k_ = rfft2(g_kernel)
-        g_y = irfft2(u * x_ * k_, s=size)
+        g_x = (
+            irfft2(u.square() * (weight * y_ * k_.conj() - x_.square() * y_.conj() * k_), s=size) if wanted[1] else None
+        )
+        g_y = irfft2(u * x_ * k_, s=size) if wanted[2] else None
         g_weight = -irfft2(u.square() * x_.conj() * y_, s=size) * g_kernel
-        g_x = irfft2(u.square() * (weight * y_ * k_.conj() - x_.square() * y_.conj() * k_), s=size)
         each = zip((g_signal, g_x, g_y, g_weight), (signal, x, y, weight), strict=True)
-        return tuple(gradient.sum_to_size(of.shape) for gradient, of in each)
+        return tuple(None if gradient is None else gradient.sum_to_size(of.shape) for gradient, of in each)

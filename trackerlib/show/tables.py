@@ -178,6 +178,7 @@ def comparison_table(scores: Scores, pairs: Iterable[tuple[str, str]] = (), metr
     names, measure, order = tracker_labels(scores.trackers), measure_of(scores, metric), ranked(scores, metric)
     rows = []
     for a, b in list(pairs) or [(order[0], other) for other in order[1:]]:
+        a, b = scores.named(a), scores.named(b)
         paired = scores.paired(a, b, measure.name)
         numbers = _interval({"mean": paired.difference, "low": paired.low, "high": paired.high}, measure)
         rows.append((f"{names[a]} − {names[b]}", numbers, f"{paired.p:.4f}", str(paired.sequences)))
