@@ -1,4 +1,4 @@
-# make reproduce | test | lab | lint.   Variables: VENV PYTHON TORCH_INDEX JOBS RESULTS
+# make install | reproduce | test | lab | lint.   Variables: VENV PYTHON TORCH_INDEX JOBS RESULTS
 VENV ?= .venv
 PYTHON ?= python3
 # A Linux machine without a GPU saves gigabytes of CUDA wheels: TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -11,8 +11,10 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check $(if $(TORCH_IND
 STRIP := $(BIN)/nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.widgets metadata.language_info.version"
 NOTEBOOKS = $(shell find notebooks -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*')
 
-.PHONY: reproduce test lab lint strip
+.PHONY: install reproduce test lab lint strip
 .DELETE_ON_ERROR:
+
+install: $(VENV)/.installed
 
 reproduce: $(VENV)/.installed
 	$(BIN)/python -m trackerlib run --profile smoke --jobs $(JOBS) --results $(RESULTS)

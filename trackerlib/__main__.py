@@ -18,9 +18,11 @@ SETTINGS = click.option("--set", "settings", multiple=True, metavar="STAGE.PARAM
 FORMATS = click.Choice(["table", "csv", "json", "latex", "html"])
 FORMAT = click.option("--format", "form", type=FORMATS, default="table", show_default=True)
 ROOT = click.option("--root", type=PATH, help="where the dataset's files are")
-_TRACKERS = "siamfc (5 scales), siamfc-3s, or your own module:Class"
+_TRACKERS = "siamfc (5 scales), siamfc-3s, dsiam, dsiamm, dsiamm-vgg19 (needs --weights), or your own module:Class"
 TRACKER = click.option("--tracker", default="siamfc-3s", show_default=True, help=_TRACKERS)
-_WEIGHTS = "a weights file, or shipped weights: siamfc (full width, the default) or siamfc-quarter (5 times as fast)"
+_WEIGHTS = (
+    "a weights file, or shipped ones: siamfc, siamfc-quarter (5 times as fast), dsiam, dsiamm; default the tracker's"
+)
 WEIGHTS = click.option("--weights", help=_WEIGHTS)
 DTYPE = click.option("--dtype", default="float32", show_default=True, help="float32, or bfloat16 where the chip has it")
 _CONVENTIONS = "whose numbers: otb, uav, got10k, vot2015, ...; by default the dataset's and protocol's own"

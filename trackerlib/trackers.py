@@ -51,6 +51,9 @@ def load_dsiam(weights: str | Path, layers: tuple[str, ...] = ("conv5",), seed: 
     path, width = weights_file(weights), tensors.get("base.backbone.conv1.0.weight")
     base = SiamFC(len(width) / 96) if width is not None else _base(path)
     net = DSiam(base, layers)
+    if len(tensors["rho_v"]) != len(layers):
+        of = ("dsiam", "dsiamm")[len(tensors["rho_v"]) - 1 : len(tensors["rho_v"])]
+        raise ValueError(f"{path}: trained for {len(tensors['rho_v'])} layers, want {len(layers)}: use {', '.join(of)}")
     kept = {} if width is not None else {f"base.{k}": v for k, v in base.state_dict().items()}
     load_into(net, kept | tensors, str(path))
     return net.eval()

@@ -10,6 +10,7 @@ least `overlap` and, where the toolkit has it, `error`. Inside, boxes are column
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -249,8 +250,12 @@ def sign_flip_p(
     differences: np.ndarray, rng: np.random.Generator, samples: int = 10000, weights: np.ndarray | None = None
 ) -> float:
     """Two-sided p-value of the paired permutation test that `(N,)` differences, one a sequence, are symmetric about 0:
-    their (weighted) mean among those of `samples` draws of random signs."""
+    their (weighted) mean among those of all signs, or of `samples` draws of random signs where there are more."""
     terms = differences if weights is None else weights * differences
-    drawn = np.abs(rng.choice([-1.0, 1.0], size=(samples, len(terms))) @ terms)
-    as_large = drawn >= abs(terms.sum()) - 1e-12 * np.abs(terms).sum()
-    return float((1 + as_large.sum()) / (1 + samples))
+    every = 2 ** len(terms) <= samples
+    drawn = (
+        itertools.product([-1.0, 1.0], repeat=len(terms)) if every else rng.choice([-1.0, 1.0], (samples, len(terms)))
+    )
+    totals = np.abs(np.array(list(drawn)) @ terms)
+    as_large = (totals >= abs(terms.sum()) - 1e-12 * np.abs(terms).sum()).sum()
+    return float(as_large / len(totals) if every else (1 + as_large) / (1 + samples))
