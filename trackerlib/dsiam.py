@@ -388,7 +388,9 @@ def shifted_labels(truth: Tensor, regions: Tensor, balanced: bool = False) -> tu
 
 def calibrated_threshold(net: SiamFC, pairs: list[dict[str, Tensor]]) -> float:
     """The `threshold` for features whose score has no learned bias (siamfc-pytorch's): the t for which scores minus t
-    have the least loss on training pairs, batches as `siamfc.pair_loss` takes them. Convex in t: bisected."""
+    have the least loss on training pairs, batches as `siamfc.pair_loss` takes them. Convex in t: bisected.
+
+    It is of responses without V and W, which dim them; joint training learns a bias with both on."""
     with torch.no_grad():
         images = [[batch[k].permute(0, 3, 1, 2).float() for k in "zx"] for batch in pairs]
         scores = torch.cat([net(z, x) for z, x in images])
