@@ -131,15 +131,19 @@ def check_data(name, root) -> None:
 @cli.command()
 @click.option("--json", "file", type=PATH, help="also write the ratios to this file")
 @click.option(
-    "--only", type=click.Choice(["trackers", "costs", "engine", "peers"]), help="a part of it; all take twelve minutes"
+    "--only",
+    type=click.Choice(["trackers", "costs", "engine", "peers", "viewer"]),
+    help="a part of it; all take a quarter of an hour",
 )
 def bench(file, only) -> None:
     """Measure speed, each figure as a ratio to something measured in the same process.
 
-    peers: against got10k 0.1.3 and vot-toolkit 0.9.0, where they are installed."""
+    peers: against got10k 0.1.3 and vot-toolkit 0.9.0, where they are installed; viewer: the player against a plain one of
+    ipywidgets, where Chromium and playwright are."""
     from .bench.speed import main
+    from .show.speed_viewer import VIEWER_FIGURES, bench_viewer
 
-    main(file, only)
+    main(file, only, {"viewer": (bench_viewer, VIEWER_FIGURES)})
 
 
 @cli.command()
@@ -242,13 +246,13 @@ def score(folders, name, root, sequences, protocol, layout, convention, form) ->
 @TRACKER
 @WEIGHTS
 @DEVICE
-@click.option("--out", type=PATH, required=True, metavar="CLIP.mp4")
+@click.option("--out", type=PATH, required=True, metavar="CLIP.mp4|.gif")
 def track(video, box, tracker, weights, device, out) -> None:
     """Track one target through a video file or a folder of images, and write a clip with the boxes drawn."""
     from .data.folder import load_clip
     from .data.sequence import VideoFile
     from .progress import progress
-    from .show.video import write_clip
+    from .show.video import draw_box, write_clip
     from .tracker import OneTarget
     from .trackers import load_tracker
 
@@ -258,8 +262,13 @@ def track(video, box, tracker, weights, device, out) -> None:
     one = OneTarget(load_tracker(tracker, weights, device))
     one.init(clip.frames[0], clip.boxes[0])
 
-    def drawn():
-        yield clip.frames[0], clip.boxes[0]
+    def drawn(image, box):
+        canvas = image.copy()
+        draw_box(canvas, box, "#D55E00")
+        return canvas
+
+    def tracked():
+        yield drawn(clip.frames[0], clip.boxes[0])
         for frame in progress(range(1, len(clip)), label=f"tracking {clip.name}"):
             try:
                 image = clip.frames[frame]
@@ -269,9 +278,9 @@ def track(video, box, tracker, weights, device, out) -> None:
                 # a container's frame count is an estimate: what was tracked is kept
                 click.echo(f"note: {error}; the clip ends there", err=True)
                 return
-            yield image, one.update(image)
+            yield drawn(image, one.update(image))
 
-    write_clip(out, drawn(), getattr(clip.frames, "fps", 25.0))
+    write_clip(out, tracked(), getattr(clip.frames, "fps", 25.0))
     click.echo(out)
 
 

@@ -221,12 +221,17 @@ def environment() -> dict[str, Any]:
 
 def write_bytes(path: str | Path, data: bytes) -> None:
     """Write a file whole or not at all: a temporary name beside it, flushed to disk, then renamed."""
+    write_chunks(path, [data])
+
+
+def write_chunks(path: str | Path, chunks: Iterable[bytes]) -> None:
+    """The same for data that is made piece by piece."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with open(temporary, "xb") as f:
-            f.write(data)
+            f.writelines(chunks)
             f.flush()
             os.fsync(f.fileno())
         temporary.replace(path)

@@ -3,7 +3,7 @@
 This machine's seconds mean little elsewhere, and little here a minute later; two things timed in turns compare."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cv2
@@ -18,6 +18,8 @@ from ..images import context_crops, to_tensor
 from ..provenance import write_json
 from ..siamfc import EXEMPLAR, SEARCH, SIAMFC_3S, SiamFC, SiamFCTracker
 from ..tracker import Frames
+
+Part = tuple[Callable[[], Mapping[str, float | str]], Mapping[str, str]]
 
 FIGURES = {
     "siamfc_3s_fp32_vs_plain_loop": "frames per second of siamfc-3s in fp32 (batch norm folded, channels-last, one "
@@ -150,10 +152,11 @@ def _padded_crop(image: np.ndarray, centre: Tensor, side: Tensor | float, out: i
     return cv2.resize(image[y + pad : y + pad + side, x + pad : x + pad + side], (out, out))
 
 
-def main(json: Path | None = None, only: str | None = None) -> None:
+def main(json: Path | None = None, only: str | None = None, more: Mapping[str, Part] | None = None) -> None:
     """Print every ratio on each device there is, and write them as one flat object.
 
-    only: "trackers", "costs", "engine" or "peers"; by default all four."""
+    only: "trackers", "costs", "engine", "peers" or one of `more`; by default all. more: parts that stand above this
+    one, by name: what measures, and what its figures are."""
     from .speed_costs import COST_FIGURES, bench_costs
     from .speed_engine import ENGINE_FIGURES, bench_engine
     from .speed_peers import PEER_FIGURES, bench_peers
@@ -163,6 +166,9 @@ def main(json: Path | None = None, only: str | None = None) -> None:
     each = {"trackers": bench, "costs": bench_costs, "engine": bench_engine}
     jobs = [(kind, d, job) for kind, job in each.items() for d in devices]
     jobs.append(("peers", "cpu", lambda _: bench_peers()))
+    for kind, (measure, described) in (more or {}).items():
+        figures |= described
+        jobs.append((kind, "cpu", lambda _, measure=measure: measure()))
     flat: dict[str, float | str] = {}
     for kind, device, job in jobs:
         for figure, value in job(device).items() if only in (None, kind) else ():

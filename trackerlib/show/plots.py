@@ -47,6 +47,7 @@ TRUTH = "#FFFFFF"  # ground truth: dashed white on a dark edge, visible on any f
 _PRINT = {"pdf.fonttype": 42, "ps.fonttype": 42, "svg.fonttype": "none"}  # text stays text in vector files
 _LOGGED = {"epoch", "step", "samples", "lr", "loss", "samples_per_second"}
 DASHES = (0, (3, 2))
+RESPONSE_SPAN = 17 * 8 / 255  # of the searched side, SiamFC's response: 17 cells of stride 8 on 255 pixels
 _EDGE = withStroke(linewidth=3.5, foreground="#00000099")
 
 
@@ -263,11 +264,16 @@ def training_pairs(exemplars, searches, labels=None, columns: int = 3, stride: i
 
 
 def snapshots(
-    sequence, results: Mapping[str, np.ndarray], frames: int | Iterable[int] = 5, title: str | None = None
-) -> Figure:
+    sequence,
+    results: Mapping[str, np.ndarray | None],
+    frames: int | Iterable[int] = 5,
+    title: str | None = None,
+    truth: bool = True,
+) -> Plot:
     """Frames of one sequence with the boxes of several trackers, ground truth dashed (Figure 8).
 
-    results: tracker name to boxes `(T, 4)`, 0-based; frames: which (0-based), or how many, evenly spread."""
+    results: tracker name to boxes `(T, 4)`, 0-based; None leaves a tracker out, and the others keep their colours
+    frames:  which (0-based), or how many, evenly spread; truth: whether to draw it"""
     at = spread(len(sequence), frames) if isinstance(frames, int) else list(frames)
     if not at:
         raise ValueError(f"{sequence.name}: no frames to show")
@@ -275,18 +281,23 @@ def snapshots(
     height, width = images[0].shape[:2]
     figure = Plot(2.3 * len(at), 2.3 * height / width + 0.7, photographs=True)
     axes = figure.subplots(1, len(at), squeeze=False)[0]
+    drawn = [(i, boxes) for i, boxes in enumerate(results.values()) if boxes is not None]
     for ax, t, image in zip(axes, at, images, strict=True):
         ax.imshow(image)
         ax.axis("off")
         ax.text(0.02, 0.97, f"#{t}", transform=ax.transAxes, va="top", color="white", fontsize=9, path_effects=[_EDGE])
-        for i, boxes in enumerate(results.values()):
+        for i, boxes in drawn:
             ax.add_patch(outline(boxes[t], i))
-        ax.add_patch(outline(sequence.boxes[t], -1))  # last: its gaps let the others through
+        if truth:
+            ax.add_patch(outline(sequence.boxes[t], -1))  # last: its gaps let the others through
         ax.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
-    truth = Line2D([], [], color="0.2", linestyle=DASHES)  # dark, for the legend stands on white
-    lines = [truth, *(Line2D([], [], color=colour(i), linewidth=2.2) for i in range(len(results)))]
-    names = ["ground truth", *results]
-    figure.legend(lines, names, loc="outside lower center", ncols=min(len(names), 5), frameon=False, handlelength=3)
+    dark = {"color": "0.2", "linestyle": DASHES, "label": "ground truth"}  # for the legend stands on white
+    names = [name for name, boxes in results.items() if boxes is not None]
+    lines = [Line2D([], [], **dark)] * truth
+    lines += [Line2D([], [], color=colour(i), linewidth=2.2, label=n) for (i, _), n in zip(drawn, names, strict=True)]
+    if lines:
+        place = {"loc": "outside lower center", "ncols": min(len(lines), 5), "frameon": False, "handlelength": 3}
+        figure.legend(handles=lines, **place)
     figure.suptitle(sequence.name if title is None else title, fontsize=10)
     return figure
 
@@ -332,12 +343,12 @@ def spread(length: int, count: int) -> list[int]:
 
 
 def response_over(
-    frame: np.ndarray, region: np.ndarray, response: np.ndarray, span: float = 17 * 8 / 255, opacity: float = 0.6
+    frame: np.ndarray, region: np.ndarray, response: np.ndarray, span: float = RESPONSE_SPAN, opacity: float = 0.6
 ) -> np.ndarray:
     """The frame `(H, W, 3)` uint8 with a response map `(h, w)` laid over the place it speaks of.
 
-    region: the searched box `x, y, w, h` in frame pixels; span: the share of its side that the map covers (SiamFC: 17
-    cells of stride 8 on 255 pixels; a heat map of the whole region: 1). Opacity grows with the response."""
+    region: the searched box `x, y, w, h` in frame pixels; span: the share of its side that the map covers (1 for a heat
+    map of the whole region). Opacity grows with the response."""
     x, y, w, h = (float(v) for v in region)
     height, width = frame.shape[:2]
     rows, columns = response.shape

@@ -1,0 +1,290 @@
+"""The pickers, and drawing and tracking, without a browser: controls are set from Python."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+import trackerlib as tl
+from trackerlib.bench.protocols import TRE
+from trackerlib.bench.results import RunSet
+from trackerlib.data.formats import format_rows, read_rows
+from trackerlib.data.sequence import Dataset, Sequence
+from trackerlib.provenance import write_text
+from trackerlib.show.live import DrawAndTrack
+from trackerlib.show.video import write_clip
+from trackerlib.show.viewer import Viewer
+from trackerlib.tracker import Output
+
+
+class Grey:
+    def __init__(self, count: int):
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, frame: int) -> np.ndarray:
+        return np.full((48, 64, 3), frame, np.uint8)
+
+    def digest(self) -> str:
+        return "grey"
+
+
+def sequence_of(name: str, count: int, attributes=()) -> Sequence:
+    return Sequence(name, Grey(count), np.tile([10.0, 10, 20, 20], (count, 1)), attributes=attributes)
+
+
+@pytest.fixture
+def dataset() -> Dataset:
+    return Dataset(
+        "mine", [sequence_of("one", 30), sequence_of("two", 40, ("OCC",)), sequence_of("three", 50, ("OCC",))]
+    )
+
+
+def stored(
+    root, tracker: str, dataset: Dataset, protocol: str = "OPE", runs: dict[str, int] | None = None, **more
+) -> RunSet:
+    """A run set with boxes at x = 1, one more in each run."""
+    facts = {"tracker": tracker, "key": f"{abs(hash((tracker, protocol))):016x}", "dataset": dataset.name}
+    found = RunSet.open(
+        root, facts | {"protocol": protocol, "layout": "vot" if protocol == "supervised" else "otb"} | more
+    )
+    for x, (run, length) in enumerate((runs or {name: len(s) for name, s in dataset.items()}).items(), 1):
+        found.write(run, np.tile([x, 5.0, 20, 20], (length, 1)))
+    return found
+
+
+def faults(viewer) -> str:
+    return viewer.said.value
+
+
+def test_pickers_offer_what_there_is_and_show_it(tmp_path, dataset):
+    for name in ("siamfc", "dsiam"):
+        stored(tmp_path / "deep" / "er", name, dataset)
+    stored(tmp_path, "elsewhere", Dataset("another", dataset.values()))
+    viewer = Viewer(dataset, results=tmp_path)
+    assert list(viewer.sequence.options) == ["one", "two", "three"]
+    assert viewer.trackers.value == ("dsiam", "siamfc")
+    assert (viewer.player.sequence.name, list(viewer.player.results)) == ("one", ["dsiam", "siamfc"])
+    assert viewer.player.results["siamfc"][7].tolist() == [1, 5, 20, 20]
+    viewer.trackers.value = ("siamfc",)
+    viewer.sequence.value = "two"
+    assert (viewer.player.sequence.name, list(viewer.player.results)) == ("two", ["siamfc"])  # the choice stays
+    viewer.attribute.value = "OCC"
+    assert list(viewer.sequence.options) == ["two", "three"]
+    assert viewer.player.sequence.name == "two"
+    assert faults(viewer) == ""
+
+
+def test_it_begins_with_the_sequence_named(tmp_path, dataset):
+    assert Viewer(dataset, results=tmp_path, sequence="three").player.sequence.name == "three"
+    viewer = Viewer(dataset, results=tmp_path, sequence="thee")
+    assert "mine has no sequence &#x27;thee&#x27;" in faults(viewer)
+    assert viewer.player.sequence.name == "one"
+
+
+def test_two_run_sets_of_one_tracker_are_told_apart(tmp_path, dataset):
+    stored(tmp_path / "a", "siamfc", dataset)
+    stored(tmp_path / "b", "siamfc", dataset, key="0123456789abcdef")
+    assert any(name.endswith("-01234567") for name in Viewer(dataset, results=tmp_path).trackers.options)
+
+
+def test_runs_of_other_protocols_are_offered_at_their_frames(tmp_path, dataset):
+    short = dataset[:1]
+    starts = list(TRE().runs(short))
+    stored(tmp_path, "siamfc", short, "TRE", {run.name: len(run) for run in starts})
+    runs = stored(tmp_path, "siamfc", short, "supervised", {"one_001": 30})
+    viewer = Viewer(short, results=tmp_path)
+    last, first = f"siamfc TRE {starts[-1].name}", starts[-1].first
+    assert {"siamfc TRE one_01", last, "siamfc supervised one_001"} <= set(viewer.trackers.options)
+    viewer.trackers.value = (last,)
+    boxes = viewer.player.results[last]
+    assert first == 10
+    assert np.isnan(boxes[:first]).all()
+    assert boxes[first].tolist() == [len(starts), 5, 20, 20]
+    viewer.trackers.value = ("siamfc supervised one_001",)
+    assert np.isnan(viewer.player.results["siamfc supervised one_001"][0]).all()  # VOT's file has a code there
+    assert runs.names() == ["one_001"]
+
+
+def test_maps_that_were_kept_are_shown(tmp_path, dataset):
+    runs = stored(tmp_path, "siamfc", dataset[:1])
+    maps = {"response": np.random.default_rng(0).random((29, 17, 17)), "region": np.ones((29, 4))}
+    runs.write("one", np.ones((30, 4)), maps=maps)
+    assert Viewer(dataset, results=tmp_path).player.map_names == ["siamfc: response"]
+
+
+def test_files_that_others_published(tmp_path, dataset):
+    write_text(
+        tmp_path / "KCF" / "One.txt", format_rows(np.tile([11.0, 11, 20, 20], (30, 1)))
+    )  # their first pixel is 1
+    viewer = Viewer(dataset, results=tmp_path)
+    assert viewer.player.results["KCF"][3].tolist() == [10, 10, 20, 20]
+    assert viewer.player.overlaps[0].min() == 1
+
+
+def test_results_of_another_length_are_told_and_left_out(tmp_path, dataset):
+    stored(tmp_path, "good", dataset[:1])
+    stored(tmp_path, "short", dataset[:1], runs={"one": 12})
+    viewer = Viewer(dataset, results=tmp_path)
+    assert list(viewer.player.results) == ["good"]
+    assert "short is not shown" in faults(viewer)
+    assert "one.txt has 12 rows for 30 frames" in faults(viewer)
+    viewer.trackers.value = ("good",)
+    assert faults(viewer) == ""
+
+
+def test_wrong_choices_are_told_and_what_was_shown_stays(tmp_path, dataset):
+    stored(tmp_path, "good", dataset)
+    viewer = Viewer(dataset, results=tmp_path)
+    for control, value, message in (
+        (viewer.datasets, "otb1OO", "no dataset is called &#x27;otb1OO&#x27;"),
+        (viewer.datasets, "vot2018", "say where with root"),
+        (viewer.root, "/no/such", "wanted:"),
+        (viewer.results, "/no/such", "/no/such: no such folder of results"),
+    ):
+        control.value = value
+        assert message in faults(viewer)
+        assert viewer.player.sequence.name == "one"
+    viewer.datasets.value, viewer.root.value, viewer.results.value = "mine", "", str(tmp_path)
+    assert (faults(viewer), list(viewer.player.results)) == ("", ["good"])
+
+
+def test_a_results_file_that_is_no_text_is_told(tmp_path, dataset):
+    runs = stored(tmp_path, "siamfc", dataset[:1])
+    (runs.folder / "one.txt").write_text("1,2,3,4\n1,2\n")
+    viewer = Viewer(dataset, results=tmp_path)
+    assert "one.txt, line 2" in faults(viewer)
+    assert list(viewer.player.results) == []
+
+
+def test_headless_it_is_a_contact_sheet(tmp_path, dataset, monkeypatch):
+    monkeypatch.setenv("TRK_HEADLESS", "1")
+    bundle, _ = Viewer(dataset, results=tmp_path)._repr_mimebundle_()
+    assert set(bundle) == {"text/html", "text/plain"}
+    assert bundle["text/html"].count("<img") == 8
+    bundle, _ = Viewer("vot2018")._repr_mimebundle_()
+    assert "say where with root" in bundle["text/html"]
+
+
+# Draw and track
+
+
+class Mover:
+    """Moves one pixel to the right a frame; `hold` stops it before a frame, and `breaks` there."""
+
+    name = "mover"
+
+    def __init__(self):
+        self.at, self.hold, self.breaks = 0, threading.Event(), None
+        self.hold.set()
+
+    def init(self, frames, boxes):
+        self.at = frames.ids[0][1]
+        return boxes
+
+    def track(self, state, frames):
+        self.hold.wait(10)
+        if frames.ids[0][1] == self.breaks:
+            raise RuntimeError("no memory left")
+        state = state + state.new_tensor([1, 0, 0, 0])
+        return state, Output(state, state[:, 0])
+
+
+@pytest.fixture
+def mover(monkeypatch) -> Mover:
+    tracker = Mover()
+    monkeypatch.setattr("trackerlib.show.live.load_tracker", lambda name, weights: tracker)
+    return tracker
+
+
+@pytest.fixture
+def clip(tmp_path):
+    return write_clip(tmp_path / "clip.mp4", (Grey(1)[0] + np.uint8(5 * t) for t in range(20)))
+
+
+def test_a_box_is_drawn_tracked_corrected_and_saved(mover, clip, tmp_path):
+    draw = DrawAndTrack(clip, folder=tmp_path)
+    assert draw.player.drawing
+    draw.player._handle_custom_msg({"drawn": [5, 6, 10, 12], "at": 2}, [])  # as the browser says it
+    draw.wait()
+    assert not draw.player.drawing
+    assert np.isnan(draw.boxes[:2]).all()
+    assert draw.boxes[2:, 0].tolist() == [*range(5, 23)]
+    draw.begin(10, np.array([30, 6, 10, 12]))
+    draw.wait()
+    assert draw.boxes[[9, 10, 19], 0].tolist() == [12, 30, 39]
+    assert draw.drawn == {2, 10}
+    assert draw.player.frame == 19  # it went along
+    draw._save()
+    rows = read_rows(tmp_path / "clip.txt")
+    np.testing.assert_allclose(rows, draw.boxes + np.array([1, 1, 0, 0]))  # OTB's first pixel is 1
+    assert "20 rows, 2 of them without a box" in draw.said.value
+
+
+def test_stop_keeps_what_was_found_and_track_goes_on(mover, clip):
+    draw = DrawAndTrack(clip)
+    mover.hold.clear()
+    draw.begin(0, np.array([5, 6, 10, 12.0]))
+    assert draw.tracking.disabled
+    threading.Timer(0.2, mover.hold.set).start()
+    draw.stop()
+    known = int(np.isfinite(draw.boxes).all(1).sum())
+    assert 1 <= known < 20
+    assert "stopped at frame" in draw.said.value
+    draw.player.frame = 19
+    draw.track()
+    draw.wait()
+    assert draw.boxes[:, 0].tolist() == [*range(5, 25)]
+    assert not draw.tracking.disabled
+
+
+def test_a_tracker_that_fails_is_told(mover, clip):
+    mover.breaks = 4
+    draw = DrawAndTrack(clip)
+    draw.begin(0, np.array([5, 6, 10, 12.0]))
+    draw.wait()
+    assert "siamfc-3s: no memory left; what was found before stays" in draw.said.value
+    assert np.isfinite(draw.boxes).all(1).sum() == 4
+    assert not draw.tracking.disabled
+
+
+def test_nothing_to_track_or_save_is_told(clip):
+    draw = DrawAndTrack(clip)
+    draw.track()
+    assert "There is no box at or before this frame" in draw.said.value
+    draw._save()
+    assert "Not saved: nothing to save yet" in draw.said.value
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [("gone.mp4", None, "no such folder or video"), ("broken.mp4", b"no video", "OpenCV can read no frame")],
+)
+def test_a_video_that_cannot_be_opened_is_told(clip, tmp_path, name, content, message):
+    if content:
+        (tmp_path / name).write_bytes(content)
+    assert message in DrawAndTrack(tmp_path / name).said.value
+    draw = DrawAndTrack(clip)
+    draw.path.value = str(tmp_path / name)
+    draw.open()
+    assert message in draw.said.value
+    assert draw.player.sequence.name == "clip"  # what was open stays
+
+
+def test_a_shipped_tracker_follows_a_rendered_target(tmp_path, monkeypatch):
+    sequence = tl.load_dataset("rendered")[1]
+    write_clip(tmp_path / "clip.mp4", (sequence.frames[t] for t in range(12)))
+    draw = DrawAndTrack(tmp_path / "clip.mp4", weights="siamfc-quarter")
+    draw.begin(0, sequence.boxes[0])
+    draw.wait()
+    assert "done at frame 11" in draw.said.value
+    centres = draw.boxes[:, :2] + draw.boxes[:, 2:] / 2
+    truth = sequence.boxes[:12, :2] + sequence.boxes[:12, 2:] / 2
+    assert np.hypot(*(centres - truth).T).max() < 20
+    assert draw.player.map_names == ["tracked: response"]
+    monkeypatch.setenv("TRK_HEADLESS", "1")
+    assert draw._repr_mimebundle_()[0]["text/html"].count("<img") == 8

@@ -1,0 +1,208 @@
+"""Draw a box on your own video, choose a tracker, watch it run, correct it, save what it found."""
+
+from __future__ import annotations
+
+import html
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+
+from .. import boxes as B
+from ..data.folder import load_clip
+from ..data.formats import format_rows
+from ..provenance import write_text
+from ..tracker import OneTarget, Tracker
+from ..trackers import TRACKERS, load_tracker
+from .player import Player
+
+SHIPPED = {"shipped, full width": "", "shipped, a quarter of the width (faster)": "siamfc-quarter"}
+OFFERED = tuple(name for name in TRACKERS if name != "dsiamm-vgg19")  # which ships no weights
+
+
+class DrawAndTrack:
+    """Widget: a path, a player to draw on, a tracker to choose, buttons to track, stop and save.
+
+    path:   a video, or a folder of images; by default the user names one
+    folder: where `save` and the player's buttons write; by default results/interactive/player
+
+    Draw a box on any frame: tracking starts there and goes on to the end, and the boxes before that frame stay as they
+    are. To correct, stop (or not), go to the frame where the tracker errs, and draw again. `boxes` are what was found
+    and drawn, `(T, 4)`, 0-based, NaN where there is nothing yet; `drawn` are the frames where a box was drawn.
+
+    A mistake is told in the widget and changes nothing."""
+
+    def __init__(self, path: str | Path = "", tracker: str = "siamfc-3s", weights: str = "", folder: str | Path = ""):
+        self.folder, self.player, self.drawn = folder or None, None, set()
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        wide = {"style": {"description_width": "70px"}, "layout": widgets.Layout(flex="1 1 260px", max_width="560px")}
+        self.path = widgets.Text(str(path), description="video", placeholder="clip.mp4, or a folder of images", **wide)
+        self.tracker = widgets.Dropdown(options=OFFERED, value=tracker, description="tracker", **wide)
+        known = SHIPPED if weights in SHIPPED.values() else {**SHIPPED, weights: weights}
+        self.weights = widgets.Dropdown(options=known, value=weights, description="weights", **wide)
+        self.out = widgets.Text(description="save to", placeholder="by default NAME.txt, in OTB's format", **wide)
+        self.opening = _button("Open", "open the video or folder", self.open)
+        self.drawing = widgets.ToggleButton(
+            False, description="Draw a box", disabled=True, tooltip="then drag on the frame"
+        )
+        self.tracking = _button(
+            "Track", "track on from the last box at or before this frame", self.track, disabled=True
+        )
+        self.stopping = _button("Stop", "stop tracking; what was found stays", self.stop, disabled=True)
+        self.saving = _button("Save boxes", "write a row x,y,w,h a frame, first pixel 1", self._save, disabled=True)
+        self.said = widgets.HTML()
+        self.drawing.observe(lambda change: setattr(self.player, "drawing", change["new"]), "value")
+        flow = widgets.Layout(flex_flow="row wrap", align_items="center")
+        rows = [(self.path, self.opening), (self.tracker, self.weights)]
+        rows += [(self.drawing, self.tracking, self.stopping), (self.out, self.saving)]
+        self._rows = [widgets.HBox(row, layout=flow) for row in rows]
+        self.box = widgets.VBox([*self._rows, self.said])
+        if path:
+            self.open()
+
+    @property
+    def boxes(self) -> np.ndarray:
+        return self.player.results[self._name]
+
+    @property
+    def _name(self) -> str:
+        return next(iter(self.player.results))
+
+    def open(self) -> None:
+        """Show the video or folder that `path` names."""
+        self.stop()
+        try:
+            clip = load_clip(os.path.expanduser(self.path.value.strip()) or "(no path given)")
+            clip.frames[0]
+        except (OSError, ValueError) as error:
+            self.say(str(error), fault=True)
+            return
+        results = {"tracked": np.full((len(clip), 4), np.nan)}
+        if self.player is None:
+            self.player = Player(clip, results, folder=self.folder)
+            self.player.on_drawn = self.begin
+            self.player.observe(lambda change: setattr(self.drawing, "value", change["new"]), "drawing")
+        else:
+            self.player.load(clip, results)
+        self.drawn.clear()
+        self.box.children = [self._rows[0], self.player, *self._rows[1:], self.said]
+        for control in (self.drawing, self.tracking, self.saving):
+            control.disabled = False
+        self.drawing.value = True
+        self.say(f"{clip.name}: {len(clip)} frames. Drag a box around the target, on any frame.")
+
+    def begin(self, frame: int, box: np.ndarray) -> None:
+        """A box `(4,)` was drawn on a frame: keep it, and track from there."""
+        self.stop()
+        self.player.put(self._name, frame, np.asarray(box, np.float64))
+        self.drawn.add(frame)
+        self.drawing.value = False
+        self._start(frame)
+
+    def track(self) -> None:
+        """Track on from the last drawn or found box at or before the frame shown."""
+        known = np.flatnonzero(np.isfinite(self.boxes[: self.player.frame + 1]).all(1))
+        if not len(known):
+            self.say("There is no box at or before this frame: draw one first.", fault=True)
+            return
+        self.stop()
+        self._start(int(known[-1]))
+
+    def stop(self) -> None:
+        """Stop tracking, if it is under way; returns when it has."""
+        self._stop.set()
+        if self._thread and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def wait(self) -> None:
+        """Return when tracking has reached the end: for scripts and tests."""
+        if self._thread:
+            self._thread.join()
+
+    def save(self, path: str | Path) -> Path:
+        """Write the boxes in OTB's format: a row `x,y,w,h` a frame, the first pixel 1, NaN where there is no box.
+
+        Raises ValueError where no box was drawn yet."""
+        if self.player is None or np.isnan(self.boxes).all():
+            raise ValueError("nothing to save yet: open a video, draw a box and track")
+        write_text(path, format_rows(B.to_one_based(self.boxes)))
+        return Path(path)
+
+    def say(self, text: str, fault: bool = False) -> None:
+        """Write a line below the controls, a fault in red."""
+        style = "color:var(--jp-error-color0,#b71c1c);font-weight:600" if fault else ""
+        self.said.value = f"<div role='{'alert' if fault else 'status'}' style='{style}'>{html.escape(text)}</div>"
+
+    def _save(self) -> None:
+        try:
+            name = os.path.expanduser(self.out.value.strip())
+            path = self.save(name or self.player.folder / f"{self.player.sequence.name}.txt")
+        except (OSError, ValueError) as error:
+            self.say(f"Not saved: {error}", fault=True)
+        else:
+            missing = int(np.isnan(self.boxes).any(1).sum())
+            self.say(
+                f"Saved {path}: {len(self.boxes)} rows" + (f", {missing} of them without a box" if missing else "")
+            )
+
+    def _start(self, frame: int) -> None:
+        """Track from the box on a frame, in a thread: player and buttons go on meanwhile."""
+        self._stop.clear()
+        self.tracking.disabled, self.stopping.disabled = True, False
+        name, weights = self.tracker.value, self.weights.value or None
+        self._thread = threading.Thread(target=self._run, args=(frame, name, weights), daemon=True)
+        self._thread.start()
+
+    def _run(self, frame: int, name: str, weights: str | None) -> None:
+        try:
+            self.say(f"{name}: loading ...")
+            tracker = load_tracker(name, weights)
+            self.say(f"{name}: tracking from frame {frame} ...")
+            last = self._follow(tracker, frame)
+            ended = "stopped" if self._stop.is_set() else "done"
+            self.say(f"{name}: {ended} at frame {last}. To correct it, go to a frame, draw again; then save.")
+        except Exception as error:
+            self.say(f"{name}: {error or type(error).__name__}; what was found before stays", fault=True)
+        finally:
+            self.player.settle()
+            self.tracking.disabled, self.stopping.disabled = False, True
+
+    def _follow(self, tracker: Tracker, frame: int) -> int:
+        """Track to the end or until stopped; returns the last frame tracked. The player goes along, unless its user has
+        gone elsewhere."""
+        player, one = self.player, OneTarget(tracker)
+        tracker.keep_maps = True
+        one.init(player.sequence.frames[frame], self.boxes[frame])
+        player.frame = frame
+        for t in range(frame + 1, len(player.sequence)):
+            if self._stop.is_set():
+                return t - 1
+            box = one.update(player.sequence.frames[t])
+            maps = {name: m[0].float().cpu().numpy() for name, m in one.last.maps.items()}
+            region = None if one.last.regions is None else one.last.regions[0].double().cpu().numpy()
+            player.put(self._name, t, box, maps, region)
+            if player.frame == t - 1:
+                player.frame = t
+        return len(player.sequence) - 1
+
+    def _repr_mimebundle_(self, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As the player's own; before a video is open, a line."""
+        return bundle(self.box, self.player, "Draw and track: no video is open")
+
+
+def _button(text: str, tip: str, act: Callable[[], None], disabled: bool = False) -> widgets.Button:
+    button = widgets.Button(description=text, tooltip=tip, disabled=disabled)
+    button.on_click(lambda _: act())
+    return button
+
+
+def bundle(box: widgets.Widget, player: Player | None, otherwise: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a notebook shows of controls with a player among them: live all of it, else the player's sheet or a line."""
+    live = {} if os.environ.get("TRK_HEADLESS") else dict(box._repr_mimebundle_())
+    sheet = html.escape(otherwise) if player is None else player.contact_sheet()
+    return live | {"text/html": sheet, "text/plain": otherwise if player is None else repr(player)}, {}
