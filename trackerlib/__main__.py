@@ -138,7 +138,7 @@ def check_data(name, root) -> None:
 def bench(file, only) -> None:
     """Measure speed, each figure as a ratio to something measured in the same process.
 
-    peers: against got10k 0.1.3 and vot-toolkit 0.9.0, where they are installed; viewer: the player against a plain one of
+    peers: against got10k 0.1.3 and vot-toolkit 0.9.0, where they are installed; viewer: against a plain player of
     ipywidgets, where Chromium and playwright are."""
     from .bench.speed import main
     from .show.speed_viewer import VIEWER_FIGURES, bench_viewer

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -34,20 +33,3 @@ def opened(chromium, tmp_path_factory) -> Iterator[Callable]:
             return page
 
         yield open_notebook
-
-
-def book_of(*cells: str) -> nbformat.NotebookNode:
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return book
-
-
-def changed(path: Path, **parameters: str) -> nbformat.NotebookNode:
-    """A notebook with other values of some text parameters."""
-    book = nbformat.read(path, as_version=4)
-    cell = next(cell for cell in book.cells if "parameters" in cell.metadata.get("tags", []))
-    for name, value in parameters.items():
-        old = f'{name}: str = ""'
-        assert old in cell.source
-        cell.source = cell.source.replace(old, f"{name}: str = {value!r}")
-    return book

@@ -258,7 +258,7 @@ class View {
     const clip = this.model.get("_clip");
     this.clip = clip;
     this.frames.clear();
-    Object.assign(this, { seeking: null, painted: -1, at: clamp(this.model.get("frame"), 0, clip.count - 1) });
+    Object.assign(this, { size: null, seeking: null, painted: -1, at: clamp(this.model.get("frame"), 0, clip.count - 1) });
     for (const input of [this.slider, this.first, this.last]) input.max = clip.count - 1;
     const choices = (select, first, names) =>
       select.replaceChildren(...[first, ...names].map((name, i) => new Option(name, i ? name : "")));
@@ -273,6 +273,7 @@ class View {
     this.showSpeed();
     this.buildLegend();
     this.refresh();
+    this.restyle();
     this.showSelection();
     this.tell(this.model.get("told"));
     this.showNote();
@@ -331,6 +332,8 @@ class View {
   }
 
   restyle() {
+    this.map.value = this.model.get("overlay");
+    this.search.checked = this.model.get("searched");
     this.drawCurves();
     this.again();
   }
@@ -399,7 +402,7 @@ class View {
   async show(t) {
     const turn = ++this.turn, entry = this.frames.decode(t);
     if (!entry.ready) await entry.done;
-    if (turn > (this.shownTurn ?? 0) && this.frames.stored.has(t)) {
+    if (turn > (this.shownTurn ?? 0) && this.frames.images.get(t) === entry) {
       this.shownTurn = turn;
       this.paint(t, entry.image);
       if (this.seeking === null) this.frames.fill(this.at);

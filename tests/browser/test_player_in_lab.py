@@ -10,7 +10,7 @@ import re
 import cv2
 import numpy as np
 import pytest
-from conftest import book_of, changed
+from books import book_of, changed
 
 from trackerlib.data.formats import read_rows
 from trackerlib.resources import resource
