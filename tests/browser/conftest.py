@@ -20,14 +20,18 @@ def chromium() -> Iterator:
 
 @pytest.fixture(scope="module")
 def opened(chromium, tmp_path_factory) -> Iterator[Callable]:
-    """`opened(book, theme, **page options)`: run all of a notebook; the page, once the first frame is painted."""
+    """`opened(book, theme, run, **page options)`: open a notebook and run all of it; the page, once the first frame is
+    painted."""
     with ExitStack() as stack:
 
-        def open_notebook(book: nbformat.NotebookNode, theme: str = "JupyterLab Light", **options):
+        def open_notebook(book: nbformat.NotebookNode, theme: str = "JupyterLab Light", run: bool = True, **options):
             root, own = (tmp_path_factory.mktemp(name) for name in ("root", "own"))
             nbformat.write(book, root / "book.ipynb")
             address = stack.enter_context(browser.lab(root, own, theme))
             page = stack.enter_context(browser.page_in(chromium, **options))
+            if not run:
+                page.goto(f"{address}book.ipynb")
+                return page
             browser.run_all(page, f"{address}book.ipynb")
             page.locator(".trk-canvas[data-frame]").first.wait_for(timeout=120_000)
             return page

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from books import book_of, changed
+from nbclient import NotebookClient
 
 from trackerlib.data.formats import read_rows
 from trackerlib.resources import resource
@@ -312,3 +313,18 @@ def test_a_frame_that_cannot_be_read_is_told_and_a_clip_without_truth_plays(open
     player.go(6)
     assert player.root.locator(".trk-note").inner_text() == ""
     player.click("play").at(19)  # past the broken one
+
+
+def test_an_untrusted_notebook_shows_the_contact_sheet(opened, tmp_path):
+    """One that was run elsewhere and is opened without a kernel that knows its widgets."""
+    write_numbered(tmp_path / "clip", 12, (320, 180))
+    cell = f"""
+from trackerlib.data.folder import load_clip
+from trackerlib.show.player import Player
+Player(load_clip({str(tmp_path / "clip")!r}), {{}})"""
+    done = NotebookClient(book_of(cell), timeout=120).execute()
+    assert "application/vnd.jupyter.widget-view+json" in done.cells[0].outputs[0].data
+    page = opened(done, run=False)
+    picture = page.locator(".jp-OutputArea img[alt='frame 11']")
+    picture.wait_for(timeout=WAIT)
+    assert picture.evaluate("(image) => image.naturalWidth") == 240

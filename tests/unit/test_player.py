@@ -7,8 +7,10 @@ import json
 import re
 
 import cv2
+import nbformat
 import numpy as np
 import pytest
+from nbconvert import HTMLExporter
 
 from trackerlib.data.folder import load_clip
 from trackerlib.data.sequence import NoFrames, Sequence
@@ -210,6 +212,15 @@ def test_static_sheet_headless_and_live(monkeypatch):
     assert "&lt;mine&gt; IoU 1.00" in still["text/html"]
     assert "<mine>" not in still["text/html"]
     assert not hasattr(Player, "_ipython_display_")
+
+
+def test_pages_that_nbconvert_makes_are_not_blank(monkeypatch):
+    monkeypatch.delenv("TRK_HEADLESS", raising=False)
+    bundle, _ = Player(sequence_of(), {})._repr_mimebundle_()
+    output = nbformat.v4.new_output("execute_result", bundle, execution_count=1)
+    cell = nbformat.v4.new_code_cell("player", execution_count=1, outputs=[output])
+    page, _ = HTMLExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
+    assert page.count("<img alt=") == 8
 
 
 def test_sequence_without_ground_truth_plays(asked):
