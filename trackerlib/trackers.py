@@ -2,10 +2,12 @@
 
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from .baselines.kcf import KCF_GREY, KCF_HOG, KCFConfig, KCFTracker
 from .config import configured, near
 from .dsiam import DSIAM, DSIAM_VGG19, DSiam, DSiamTracker
 from .interchange import InitUpdate, is_init_update
@@ -100,6 +102,15 @@ def _dsiam_vgg19(weights, device, dtype, seed, values) -> DSiamTracker:
     return _sealed(DSiamTracker(net, configured(DSIAM_VGG19, values), "dsiamm-vgg19", device, dtype), net, weights)
 
 
+def _kcf(name: str, config: KCFConfig):
+    def build(weights, device, dtype, seed, values) -> KCFTracker:
+        if weights is not None or dtype is not torch.float32:
+            raise ValueError(f"{name} has no network: it takes no weights, and computes in float32")
+        return KCFTracker(configured(config, values), name, device)
+
+    return build
+
+
 def _sealed(tracker: SiamFCTracker, net: torch.nn.Module, weights: str | Path) -> SiamFCTracker:
     """The tracker with what results want to know of its weights: their digest, and which sequences they saw."""
     tracker.weights_sha = weights_digest(net)
@@ -115,6 +126,9 @@ TRACKERS = {
     "dsiam": _dsiam("dsiam", ("conv5",)),
     "dsiamm": _dsiam("dsiamm", ("conv5", "conv4")),
     "dsiamm-vgg19": _dsiam_vgg19,
+    "kcf": _kcf("kcf", KCF_HOG),
+    "kcf-grey": _kcf("kcf-grey", KCF_GREY),
+    "kcf-scale": _kcf("kcf-scale", replace(KCF_HOG, scales=3)),
 }
 
 
