@@ -13,11 +13,17 @@ Readings that the text leaves open carry their number in the register (M1 to M7 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields, replace
+
 import torch
 from torch import Tensor, nn
 
+from . import boxes as B
 from .nn.correlation import correlate_scales
-from .siamfc import SiamFC
+from .nn.recurrent import SequenceRegressor
+from .nn.squeezenet import FEATURES, SqueezeNet, whole_frame
+from .siamfc import EXEMPLAR, SEARCH, SiamFC, SiamFCConfig, SiamFCState, SiamFCTracker, folded
+from .tracker import Frames, Output
 
 CONV6 = {"64, g=2": (64, 2), "64": (64, 1), "128, g=2": (128, 2)}  # M1: channels and groups of conv6
 
@@ -86,3 +92,137 @@ def averaging(pool: nn.Conv2d) -> None:
         for channel in range(pool.out_channels):
             pool.weight[channel, channel if pool.groups == 1 else 0] = 1 / 9
         pool.bias.zero_()
+
+
+class Memory(nn.Module):
+    """The LSTM and its read-out: windows `(B, T, 1028)` of Eq. 5 to boxes `(B, 4)`, cx, cy, w, h in shares of frames.
+
+    features: length of cnn_fea. It is brought to mean 0 and deviation 1 by two buffers that training sets: its numbers
+    are a hundred times as large as those of cnn_loc, which would be lost beside them. (The paper has no such step.)
+    """
+
+    def __init__(self, features: int = FEATURES, hidden: int | None = None, readout: str = "linear"):
+        super().__init__()
+        self.regressor = SequenceRegressor(features + 4, hidden, readout)
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("deviation", torch.ones(features))
+
+    def initialise(self, generator: torch.Generator) -> Memory:
+        self.regressor.initialise(generator)
+        return self
+
+    def standardise(self, features: Tensor) -> None:
+        """Take the statistics of training vectors `(N, features)`."""
+        self.mean.copy_(features.mean(0))
+        self.deviation.copy_(features.std(0).clamp_min(1e-6))
+
+    def normal(self, windows: Tensor) -> Tensor:
+        vector, box = windows.split([len(self.mean), 4], -1)
+        return torch.cat([(vector - self.mean) / self.deviation, box], -1)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        return self.regressor(self.normal(windows))
+
+
+def memory_loss(net: Memory, batch: dict[str, Tensor], kind: str = "l2", weight: float = 1e-4) -> Tensor:
+    """Regularised least squares (Eq. 8): `(1 / n) sum ||B - Bhat||^2 + lambda sum ||W||_F^2` (M5).
+
+    batch: windows `(B, T, 1028)` and boxes `(B, 4)` of their last frames; kind: "l2"; "feature", the form released with
+    ROLO: 100 times the mean squares, and that the state should be the input's vector; "none"."""
+    windows = net.normal(batch["windows"])
+    states = net.regressor.states(windows)[:, -1]
+    errors = (net.regressor.boxes(states) - batch["boxes"]).square()
+    if kind == "feature":
+        size = min(states.shape[1], len(net.mean))
+        return 100 * errors.mean() + 100 * weight * (windows[:, -1, :size] - states[:, :size]).square().mean()
+    decay = sum(w.square().sum() for w in net.regressor.weights) if kind == "l2" else 0.0
+    return errors.sum(1).mean() + weight * decay
+
+
+@dataclass(frozen=True)
+class SiaMemoryConfig(SiamFCConfig):
+    """SiamFC-3s's constants, and those of the memory."""
+
+    mode: str = "memory"  # "lstm_open_loop": it does not steer the search; "siam_only": it is not asked
+    length: int = 6  # T, frames of a window (M4)
+    lost: float = 0.2  # tau: below it (after the sigmoid) the Siamese box is not believed
+
+    def __post_init__(self):
+        if self.mode not in MODES:
+            raise ValueError(f"mode is one of {', '.join(MODES)}, not {self.mode!r}")
+
+
+MODES = ("memory", "lstm_open_loop", "siam_only")
+SIAMEMORY = SiaMemoryConfig()
+
+
+@dataclass
+class SiaMemoryState(SiamFCState):
+    box: Tensor  # (B, 4) the LSTM's last answer, in shares of the frame
+    windows: Tensor  # (B, T, 1028) what it has read, the newest last
+
+
+class SiaMemoryTracker(SiamFCTracker):
+    """Siamese search, and the LSTM's box as answer and as the next search's place."""
+
+    def __init__(
+        self,
+        net: AllConv,
+        squeezenet: SqueezeNet,
+        memory: Memory,
+        config: SiaMemoryConfig = SIAMEMORY,
+        name: str = "siamemory",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ):
+        super().__init__(net, config, name, device, dtype)
+        self.squeezenet = folded(squeezenet, dtype).to(self.device)
+        self.memory = memory.to(self.device).eval()
+
+    def init(self, frames: Frames, boxes: Tensor) -> SiaMemoryState:
+        first = super().init(frames, boxes)
+        box = in_shares(boxes, _sizes(frames, boxes))
+        windows = torch.cat([self._vectors(frames), box], 1)[:, None].repeat(1, self.config.length, 1)
+        return SiaMemoryState(**_leaves(first), box=box, windows=windows)
+
+    def track(self, state: SiaMemoryState, frames: Frames) -> tuple[SiaMemoryState, Output]:
+        """One frame on. Where the Siamese peak is low the memory reads its own last box, not the measured one."""
+        c = self.config
+        siamese, output = super().track(state, frames)
+        if c.mode == "siam_only":
+            return siamese, output
+        sizes = _sizes(frames, output.boxes)
+        lost = torch.sigmoid(output.scores) < c.lost
+        measured = torch.where(lost[:, None], state.box, in_shares(output.boxes, sizes))
+        read = torch.cat([self._vectors(frames), measured], 1)
+        windows = torch.cat([state.windows[:, 1:], read[:, None]], 1)
+        box = self.memory(windows)
+        output.boxes = in_pixels(box, sizes)
+        if c.mode == "memory":
+            centre, size = B.centre(output.boxes), output.boxes[:, 2:]
+            side = self._bounded(state, B.context_side(size) * SEARCH / EXEMPLAR)
+            siamese = replace(siamese, centre=centre, size=size, side=side)
+        return replace(siamese, box=box, windows=windows), output
+
+    def _vectors(self, frames: Frames) -> Tensor:
+        """cnn_fea of each lane's frame `(B, 1024)`, made once a frame for all lanes that see it."""
+        return torch.cat(frames.once("SqueezeNet's vector", lambda image: self.squeezenet.vector(whole_frame(image))))
+
+
+def _leaves(state: SiamFCState) -> dict[str, Tensor]:
+    return {f.name: getattr(state, f.name) for f in fields(state)}
+
+
+def _sizes(frames: Frames, like: Tensor) -> Tensor:
+    """Width and height `(B, 2)` of each lane's frame."""
+    return like.new_tensor([[frames.images[u].shape[2], frames.images[u].shape[1]] for u in frames.lane])
+
+
+def in_shares(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """cnn_loc: boxes `(..., 4)` in pixels to cx, cy, w, h in shares of frames of `sizes (..., 2)`."""
+    return torch.cat([B.centre(boxes) / sizes, boxes[..., 2:] / sizes], -1)
+
+
+def in_pixels(shares: Tensor, sizes: Tensor) -> Tensor:
+    """The inverse; a width or height that is not positive becomes one pixel."""
+    return B.from_centre(shares[..., :2] * sizes, (shares[..., 2:] * sizes).clamp_min(1))

@@ -11,11 +11,13 @@ import nbformat
 import numpy as np
 import pytest
 from nbconvert import HTMLExporter
+from traitlets import TraitError
 
 from trackerlib.data.folder import load_clip
 from trackerlib.data.sequence import NoFrames, Sequence
 from trackerlib.show.page import MOST
-from trackerlib.show.player import LARGEST, Player
+from trackerlib.show.player import Player
+from trackerlib.show.scene import GIF_MOST, LARGEST
 
 
 class Grey:
@@ -103,12 +105,18 @@ def test_an_absent_target_is_not_lost(asked):
     assert browser.player._clip["tags"] == {"target out of view": [[2, 2]]}
 
 
+def test_a_tracker_is_not_lost_before_it_begins(asked):
+    boxes = np.tile([100.0, 100, 200, 100], (6, 1))
+    boxes[:2] = boxes[4] = np.nan  # a run of TRE that starts at 2, and a restart at 4
+    np.testing.assert_array_equal(asked(sequence_of(6), {"mine": boxes}).series()["lost"], [[0, 0, 0, 0, 1, 0]])
+
+
 def test_frames_are_read_one_at_a_time(asked):
     sequence = sequence_of(20_000)
     browser = asked(sequence, {"mine": sequence.boxes})
     browser.frame(19_999)
     browser.frame(0)
-    assert sequence.frames.read == [19_999, 0]
+    assert sequence.frames.read == [0, 19_999, 0]  # the first one for its size
     assert len(browser.player._series) == 4 * 20_000 * (2 * 4 + 3)  # all there is to send: 0.9 MB
 
 
@@ -173,6 +181,15 @@ def test_a_map_is_drawn_into_pictures_where_it_is_chosen():
     assert is_near(player.drawn(0)[240, 240], (20, 20, 20))
 
 
+def test_a_map_that_is_not_there_yet_leaves_the_picture(recwarn):
+    sequence = sequence_of(4)
+    maps = {"mine": {"response": np.full((3, 17, 17), np.nan), "region": np.full((3, 4), np.nan)}}
+    player = Player(sequence, {"mine": sequence.boxes}, maps)
+    player.overlay = "mine: response"
+    assert is_near(player.drawn(2)[400, 500], (22, 22, 22))
+    assert not recwarn.list
+
+
 def test_pictures_have_the_boxes_that_are_shown():
     sequence = sequence_of()
     player = Player(sequence, {"mine": sequence.boxes + np.array([100, 0, 0, 0])})
@@ -227,7 +244,7 @@ def test_sequence_without_ground_truth_plays(asked):
     sequence = Sequence("Clip", Grey(10), np.full((10, 4), np.nan))
     player = asked(sequence, {"mine": np.tile([5.0, 5, 50, 50], (10, 1))}).player
     assert (player._clip["truth"], player.shown) == (None, ["mine"])
-    assert not player.lost.any()
+    assert not player.scene.lost.any()
     assert player._clip["tags"] == {}
     assert "mine IoU –" in player.contact_sheet()
     assert "ground truth" not in player.contact_sheet()
@@ -270,10 +287,12 @@ def test_boxes_of_a_tracker_at_work_are_put_one_by_one(asked):
     row = content["row"]
     assert (row["row"], row["frame"], row["box"]) == (0, 2, [100, 100, 200, 50])
     assert row["measured"] == [0.5, 25, 0]
+    assert browser.player._clip["maps"] == []
     assert (row["maps"][0]["name"], len(values)) == ("mine: response", 289)
     assert np.isnan(mine).all()  # the caller's own array stays as it was
     assert np.isnan(browser.series()["boxes"][1]).all()
     browser.player.settle()
+    assert (browser.player._clip["maps"], browser.player._clip["id"]) == (["mine: response"], 1)
     np.testing.assert_array_equal(browser.series()["boxes"][1, 2], [100, 100, 200, 50])
     assert browser.frame(2)[0]["maps"] == row["maps"]  # also to who asks later
     assert browser.frame(3)[0]["maps"] == []  # not searched yet
@@ -282,7 +301,9 @@ def test_boxes_of_a_tracker_at_work_are_put_one_by_one(asked):
 def test_a_drawn_box_is_handed_on(asked):
     browser, drawn = asked(sequence_of(), {}), []
     browser.player.on_drawn = lambda frame, box: drawn.append((frame, box.tolist()))
-    browser.tell(drawn=[1.5, 2, 30, 40], at=7)
+    browser.tell(drawn=[1.5, 2, 30, 40], at=7, clip=1)
+    browser.tell(drawn=[1.5, 2, 30, 40], at=-1, clip=1)  # before there was a frame
+    browser.tell(drawn=[1.5, 2, 30, 40], at=7, clip=0)  # on another sequence
     assert drawn == [(7, [1.5, 2, 30, 40])]
 
 
@@ -310,13 +331,12 @@ def test_a_sheet_is_a_figure_of_what_is_shown(tmp_path, kind):
 def test_a_page_holds_its_frames_and_numbers_and_nothing_from_elsewhere(tmp_path):
     sequence = sequence_of(tags={"late": np.arange(50) > 15})
     player = Player(sequence, {"</script><b>mine": sequence.boxes}, dataset="rendered")
-    player.frame = 15
     page = player.save(tmp_path / "a.html", range(10, 20)).read_text()
     assert page.count("</script>") == 1
     assert not re.findall(r"https?://", page)
     data = re.search(r"const data = \{ state: (\{.*\}), frames: \[\n(.*)\]\};\n", page, re.DOTALL)
     state, frames = json.loads(data[1]), [json.loads(line.rstrip(",")) for line in data[2].strip().split("\n")]
-    assert (state["frame"], state["_clip"]["count"], state["_clip"]["offset"]) == (5, 10, 10)
+    assert (state["frame"], state["_clip"]["count"], state["_clip"]["offset"]) == (0, 10, 10)
     assert state["_clip"]["tags"] == {"late": [[6, 9]]}
     assert "rendered (synthetic)" in state["_clip"]["statement"]
     assert len(base64.b64decode(state["_series"])) == 4 * 10 * (2 * 4 + 3)
@@ -346,6 +366,31 @@ def test_a_page_of_too_many_frames_is_refused(tmp_path):
         Player(sequence_of(MOST + 1), {}).save(tmp_path / "a.html")
 
 
+def test_a_gif_of_too_many_frames_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=f"a GIF holds at most {GIF_MOST}"):
+        Player(sequence_of(GIF_MOST + 1), {}).save(tmp_path / "a.gif")
+
+
+def test_the_video_itself_is_not_overwritten(tmp_path):
+    path = Player(sequence_of(5), {}).save(tmp_path / "a.mp4")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"a\.mp4: that is the video itself; choose another name"):
+        Player(load_clip(path), {}).save(path)
+    assert path.read_bytes() == before
+
+
+def test_what_is_saved_stays_what_was_shown(asked, tmp_path):
+    """The thread that writes sees nothing of what is loaded or toggled meanwhile."""
+    mine = np.tile([200.0, 100, 200, 100], (50, 1))
+    player = asked(sequence_of(), {"mine": mine}, folder=tmp_path).player
+    still = player.still()
+    player.shown = []
+    player.results["mine"][:] = np.nan
+    player.load(Sequence("Other", Grey(3), np.ones((3, 4))), {})
+    assert is_near(still.drawn(30)[150, 400], (0, 114, 178))
+    assert len(load_clip(still.save(tmp_path / "a.mp4"))) == 50
+
+
 def test_the_buttons_save_the_selection_and_say_so(asked, tmp_path):
     browser = asked(sequence_of(broken=3), {}, folder=tmp_path)
     player = browser.player
@@ -361,6 +406,23 @@ def test_the_buttons_save_the_selection_and_say_so(asked, tmp_path):
         player._saving.join()
         assert re.match(told, player.told["text"])
         assert player.told["fault"] == told.startswith("Not")
+
+
+@pytest.mark.parametrize(("trait", "value"), [("selection", [5]), ("speed", 0.0), ("selection", [1, 2, 3])])
+def test_what_a_trait_cannot_be_is_refused(trait, value):
+    with pytest.raises(TraitError, match=f"{trait} is "):
+        setattr(Player(sequence_of(), {}), trait, value)
+
+
+def test_a_source_that_breaks_in_its_own_way_is_told(asked):
+    class Odd(Grey):
+        def __getitem__(self, frame):
+            if frame:
+                raise KeyError("no such key")
+            return super().__getitem__(frame)
+
+    about, _ = asked(Sequence("Odd", Odd(3), np.ones((3, 4))), {}).frame(2)
+    assert about["error"] == "'no such key'"
 
 
 @pytest.mark.parametrize(

@@ -117,13 +117,78 @@ def test_maps_that_were_kept_are_shown(tmp_path, dataset):
     assert Viewer(dataset, results=tmp_path).player.map_names == ["siamfc: response"]
 
 
+def test_maps_of_another_layout_and_maps_that_do_not_fit(tmp_path, dataset):
+    rng = np.random.default_rng(0)
+    fit = {"response": rng.random((29, 17, 17)), "region": np.ones((29, 4))}
+    for name, layout, maps in (
+        ("g", "got10k", fit),
+        ("bare", "otb", {"response": fit["response"]}),
+        ("cut", "otb", fit),
+    ):
+        runs = stored(tmp_path, name, dataset[:1], layout=layout)
+        runs.write("one", np.ones((30, 4)), maps=maps)
+    (runs.folder / "maps" / "one.npz").write_bytes(b"PK cut off")
+    viewer = Viewer(dataset, results=tmp_path)
+    assert set(viewer.player.results) == {"g", "bare", "cut"}  # their boxes are shown all the same
+    assert viewer.player.map_names == ["g: response"]
+    assert "the maps of bare are not shown" in faults(viewer)
+    assert "the maps of cut are not shown" in faults(viewer)
+
+
+def test_a_sequence_without_truth_has_its_results(tmp_path):
+    bare = Dataset("mine", [Sequence("one", Grey(30), np.full((30, 4), np.nan))])
+    stored(tmp_path, "siamfc", bare)
+    viewer = Viewer(bare, results=tmp_path)
+    assert (list(viewer.player.results), faults(viewer)) == (["siamfc"], "")
+
+
+def test_parameters_of_a_protocol_and_further_repetitions(tmp_path, dataset):
+    short = dataset[:1]
+    protocol = TRE(segments=4)
+    starts = {run.name: len(run) for run in protocol.runs(short)}
+    stored(tmp_path, "siamfc", short, "TRE", starts, protocol_parameters={"segments": 4})
+    runs = stored(tmp_path, "siamfc", short, "supervised", {f"one_{k:03d}": 30 for k in range(1, 6)})
+    runs.write("one_002", np.tile([9, 5.0, 30, 20], (30, 1)))  # not a deterministic tracker: 15 are asked for
+    viewer = Viewer(short, results=tmp_path)
+    offered = {name.split(" ", 1)[1] for name in viewer.trackers.options}
+    assert offered == {*(f"TRE {name}" for name in starts), *(f"supervised one_{k:03d}" for k in range(1, 6))}
+    viewer.trackers.value = viewer.trackers.options
+    assert faults(viewer) == ""
+
+
+def test_one_odd_run_set_hides_no_other(tmp_path, dataset):
+    stored(tmp_path, "good", dataset)
+    stored(tmp_path, "own", dataset, "relay")
+    viewer = Viewer(dataset, results=tmp_path)
+    assert list(viewer.player.results) == ["good"]
+    assert "no protocol is called &#x27;relay&#x27;" in faults(viewer)
+
+
+def test_folders_in_a_run_set_are_no_trackers(tmp_path, dataset):
+    runs = stored(tmp_path, "good", dataset)
+    runs.fail("two", "frame 3\nTraceback")
+    assert list(Viewer(dataset, results=runs.folder).trackers.options) == ["good"]
+    short = dataset[:1]
+    theirs = stored(tmp_path / "vot", "KCF", short, "supervised", {f"one_{k:03d}": 30 for k in (1, 2, 3)})
+    (theirs.folder / "manifest.json").unlink()
+    options = Viewer(short, results=theirs.folder).trackers.options
+    assert {name.split(" supervised")[0] for name in options} == {theirs.folder.name.rsplit("-", 1)[0]}
+
+
+def test_no_results_yet_is_no_mistake(tmp_path, dataset, monkeypatch):
+    monkeypatch.setattr("trackerlib.show.viewer.results_root", lambda: tmp_path / "none")
+    viewer = Viewer(dataset)
+    assert (faults(viewer), viewer.trackers.options) == ("", ())
+    assert "mine: no sequences in it" in faults(Viewer(Dataset("mine", [])))
+
+
 def test_files_that_others_published(tmp_path, dataset):
     write_text(
         tmp_path / "KCF" / "One.txt", format_rows(np.tile([11.0, 11, 20, 20], (30, 1)))
     )  # their first pixel is 1
     viewer = Viewer(dataset, results=tmp_path)
     assert viewer.player.results["KCF"][3].tolist() == [10, 10, 20, 20]
-    assert viewer.player.overlaps[0].min() == 1
+    assert viewer.player.scene.overlaps[0].min() == 1
 
 
 def test_results_of_another_length_are_told_and_left_out(tmp_path, dataset):
@@ -209,7 +274,7 @@ def clip(tmp_path):
 def test_a_box_is_drawn_tracked_corrected_and_saved(mover, clip, tmp_path):
     draw = DrawAndTrack(clip, folder=tmp_path)
     assert draw.player.drawing
-    draw.player._handle_custom_msg({"drawn": [5, 6, 10, 12], "at": 2}, [])  # as the browser says it
+    draw.player._handle_custom_msg({"drawn": [5, 6, 10, 12], "at": 2, "clip": 1}, [])  # as the browser says it
     draw.wait()
     assert not draw.player.drawing
     assert np.isnan(draw.boxes[:2]).all()
@@ -218,7 +283,6 @@ def test_a_box_is_drawn_tracked_corrected_and_saved(mover, clip, tmp_path):
     draw.wait()
     assert draw.boxes[[9, 10, 19], 0].tolist() == [12, 30, 39]
     assert draw.drawn == {2, 10}
-    assert draw.player.frame == 19  # it went along
     draw._save()
     rows = read_rows(tmp_path / "clip.txt")
     np.testing.assert_allclose(rows, draw.boxes + np.array([1, 1, 0, 0]))  # OTB's first pixel is 1
@@ -232,6 +296,7 @@ def test_stop_keeps_what_was_found_and_track_goes_on(mover, clip):
     assert draw.tracking.disabled
     threading.Timer(0.2, mover.hold.set).start()
     draw.stop()
+    assert not draw.tracking.disabled
     known = int(np.isfinite(draw.boxes).all(1).sum())
     assert 1 <= known < 20
     assert "stopped at frame" in draw.said.value
@@ -260,6 +325,28 @@ def test_nothing_to_track_or_save_is_told(clip):
     assert "Not saved: nothing to save yet" in draw.said.value
 
 
+def test_boxes_are_not_written_over_the_video(mover, clip):
+    draw = DrawAndTrack(clip)
+    draw.begin(0, np.array([5, 6, 10, 12.0]))
+    draw.wait()
+    before = clip.read_bytes()
+    draw.out.value = str(clip)
+    draw._save()
+    assert "boxes are written as .txt" in draw.said.value
+    assert clip.read_bytes() == before
+
+
+def test_a_box_drawn_while_it_tracks_takes_over(mover, clip):
+    draw = DrawAndTrack(clip)
+    mover.hold.clear()
+    draw.begin(0, np.array([5, 6, 10, 12.0]))
+    draw.begin(8, np.array([40, 6, 10, 12.0]))  # returns at once, though the tracker hangs
+    mover.hold.set()
+    draw.wait()
+    assert draw.boxes[[8, 19], 0].tolist() == [40, 51]
+    assert np.isnan(draw.boxes[3:8]).all()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [("gone.mp4", None, "no such folder or video"), ("broken.mp4", b"no video", "OpenCV can read no frame")],
@@ -273,6 +360,9 @@ def test_a_video_that_cannot_be_opened_is_told(clip, tmp_path, name, content, me
     draw.open()
     assert message in draw.said.value
     assert draw.player.sequence.name == "clip"  # what was open stays
+    draw.path.value = " "
+    draw.open()
+    assert "type the path of a video" in draw.said.value
 
 
 def test_a_shipped_tracker_follows_a_rendered_target(tmp_path, monkeypatch):

@@ -1,12 +1,13 @@
-"""A JupyterLab server and a page in the system's Chromium, with nothing but loopback between them.
+"""A JupyterLab server and a page in the system's Chromium, with nothing but loopback and a token between them.
 
-Every test has a server, directories and a browser of its own. The waits are those that made ten runs of ten pass: no
-`?reset` in the address, cells only once the kernel is connected and idle, the announcements extension off."""
+The waits are those without which some runs stand still: no `?reset` in the address, cells only once the kernel is
+connected and idle, the announcements extension off."""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,23 +28,24 @@ _DIRECTORIES = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTERLAB_SETTINGS_D
 
 
 @contextmanager
-def lab(root: Path, own: Path, theme: str = "JupyterLab Light") -> Iterator[str]:
-    """The address of a JupyterLab on `root`; `own`, a fresh folder, takes its configuration and log."""
+def lab(root: Path, own: Path, theme: str = "JupyterLab Light") -> Iterator[Callable[[str], str]]:
+    """A JupyterLab on `root`: the address of a file in it. `own`, a fresh folder, takes its configuration and log."""
+    token = secrets.token_urlsafe()
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     env = dict(os.environ, **{name: str(own / name.lower()) for name in (*_DIRECTORIES, "IPYTHONDIR")})
+    env |= {"JUPYTER_TOKEN": token}  # not on the command line, which other users can read
     env.pop("TRK_HEADLESS", None)
     _write(own / "jupyter_config_dir/labconfig/page_config.json", {"disabledExtensions": _NEWS})
     _write(own / "jupyterlab_settings_dir/@jupyterlab/apputils-extension/themes.jupyterlab-settings", {"theme": theme})
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"]
-    command += ["--ServerApp.port_retries=0", "--IdentityProvider.token=", "--ServerApp.password="]
-    command += [f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True"]
+    command += ["--ServerApp.port_retries=0", f"--ServerApp.root_dir={root}", "--LabApp.expose_app_in_browser=True"]
     with open(own / "server.log", "w") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
         try:
             _wait_for(f"http://127.0.0.1:{port}/api", server, own / "server.log")
-            yield f"http://127.0.0.1:{port}/lab/tree/"
+            yield lambda file: f"http://127.0.0.1:{port}/lab/tree/{file}?token={token}"
         finally:
             server.send_signal(signal.SIGTERM)
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import os
 import threading
@@ -30,10 +31,11 @@ class DrawAndTrack:
     path:   a video, or a folder of images; by default the user names one
     folder: where `save` and the player's buttons write; by default results/interactive/player
 
-    Draw a box on any frame: tracking starts there and goes on to the end, and the boxes before that frame stay as they
-    are. To correct, stop (or not), go to the frame where the tracker errs, and draw again. `boxes` are what was found
-    and drawn, `(T, 4)`, 0-based, NaN where there is nothing yet; `drawn` are the frames where a box was drawn.
+    `boxes` are what was found and drawn, `(T, 4)`, 0-based, NaN where there is nothing yet; `drawn` the frames that a
+    box was drawn on.
 
+    Draw a box on any frame: tracking starts there and goes on to the end, and the boxes before that frame stay as they
+    are. To correct, go to the frame where the tracker errs, and draw again: a tracker at work stops for it.
     A mistake is told in the widget and changes nothing."""
 
     def __init__(self, path: str | Path = "", tracker: str = "siamfc-3s", weights: str = "", folder: str | Path = ""):
@@ -53,7 +55,7 @@ class DrawAndTrack:
         self.tracking = _button(
             "Track", "track on from the last box at or before this frame", self.track, disabled=True
         )
-        self.stopping = _button("Stop", "stop tracking; what was found stays", self.stop, disabled=True)
+        self.stopping = _button("Stop", "stop tracking; what was found stays", self._halt, disabled=True)
         self.saving = _button("Save boxes", "write a row x,y,w,h a frame, first pixel 1", self._save, disabled=True)
         self.said = widgets.HTML()
         self.drawing.observe(lambda change: setattr(self.player, "drawing", change["new"]), "value")
@@ -75,13 +77,16 @@ class DrawAndTrack:
 
     def open(self) -> None:
         """Show the video or folder that `path` names."""
-        self.stop()
+        path = os.path.expanduser(self.path.value.strip())
         try:
-            clip = load_clip(os.path.expanduser(self.path.value.strip()) or "(no path given)")
+            if not path:
+                raise ValueError("type the path of a video, or of a folder of images")
+            clip = load_clip(path)
             clip.frames[0]
         except (OSError, ValueError) as error:
             self.say(str(error), fault=True)
             return
+        self.stop()
         results = {"tracked": np.full((len(clip), 4), np.nan)}
         if self.player is None:
             self.player = Player(clip, results, folder=self.folder)
@@ -98,11 +103,11 @@ class DrawAndTrack:
 
     def begin(self, frame: int, box: np.ndarray) -> None:
         """A box `(4,)` was drawn on a frame: keep it, and track from there."""
-        self.stop()
-        self.player.put(self._name, frame, np.asarray(box, np.float64))
+        box = np.asarray(box, np.float64)
+        self.player.put(self._name, frame, box)
         self.drawn.add(frame)
         self.drawing.value = False
-        self._start(frame)
+        self._start(frame, box)
 
     def track(self) -> None:
         """Track on from the last drawn or found box at or before the frame shown."""
@@ -110,14 +115,18 @@ class DrawAndTrack:
         if not len(known):
             self.say("There is no box at or before this frame: draw one first.", fault=True)
             return
-        self.stop()
-        self._start(int(known[-1]))
+        frame = int(known[-1])
+        self.player.frame = frame
+        self._start(frame, self.boxes[frame].copy())
+
+    def _halt(self) -> None:
+        """Ask a tracker at work to stop after this frame. Who waits for it would keep the kernel from all else."""
+        self._stop.set()
 
     def stop(self) -> None:
         """Stop tracking, if it is under way; returns when it has."""
-        self._stop.set()
-        if self._thread and self._thread is not threading.current_thread():
-            self._thread.join()
+        self._halt()
+        self.wait()
 
     def wait(self) -> None:
         """Return when tracking has reached the end: for scripts and tests."""
@@ -127,9 +136,11 @@ class DrawAndTrack:
     def save(self, path: str | Path) -> Path:
         """Write the boxes in OTB's format: a row `x,y,w,h` a frame, the first pixel 1, NaN where there is no box.
 
-        Raises ValueError where no box was drawn yet."""
+        Raises ValueError where no box was drawn yet, and for a path that is no .txt: it could be the video itself."""
         if self.player is None or np.isnan(self.boxes).all():
             raise ValueError("nothing to save yet: open a video, draw a box and track")
+        if Path(path).suffix.lower() != ".txt":
+            raise ValueError(f"{path}: boxes are written as .txt")
         write_text(path, format_rows(B.to_one_based(self.boxes)))
         return Path(path)
 
@@ -150,45 +161,57 @@ class DrawAndTrack:
                 f"Saved {path}: {len(self.boxes)} rows" + (f", {missing} of them without a box" if missing else "")
             )
 
-    def _start(self, frame: int) -> None:
-        """Track from the box on a frame, in a thread: player and buttons go on meanwhile."""
-        self._stop.clear()
+    def _start(self, frame: int, box: np.ndarray) -> None:
+        """Track from a box in a thread of its own, which begins when the one before has ended."""
+        self._halt()
+        self._stop, before = threading.Event(), self._thread
         self.tracking.disabled, self.stopping.disabled = True, False
-        name, weights = self.tracker.value, self.weights.value or None
-        self._thread = threading.Thread(target=self._run, args=(frame, name, weights), daemon=True)
+        given = (before, self._stop, frame, box, self.tracker.value, self.weights.value or None)
+        self._thread = threading.Thread(target=self._run, args=given, daemon=True)
         self._thread.start()
 
-    def _run(self, frame: int, name: str, weights: str | None) -> None:
+    def _run(
+        self,
+        before: threading.Thread | None,
+        stop: threading.Event,
+        frame: int,
+        box: np.ndarray,
+        name: str,
+        weights: str | None,
+    ) -> None:
+        if before:
+            before.join()
         try:
             self.say(f"{name}: loading ...")
             tracker = load_tracker(name, weights)
             self.say(f"{name}: tracking from frame {frame} ...")
-            last = self._follow(tracker, frame)
-            ended = "stopped" if self._stop.is_set() else "done"
+            last = self._follow(tracker, frame, box, stop)
+            ended = "stopped" if stop.is_set() else "done"
             self.say(f"{name}: {ended} at frame {last}. To correct it, go to a frame, draw again; then save.")
-        except Exception as error:
+        except Exception as error:  # of any tracker, and of frames that cannot be read
             self.say(f"{name}: {error or type(error).__name__}; what was found before stays", fault=True)
         finally:
-            self.player.settle()
-            self.tracking.disabled, self.stopping.disabled = False, True
+            if stop is self._stop:  # no other has taken over
+                self.player.settle()
+                self.tracking.disabled, self.stopping.disabled = False, True
 
-    def _follow(self, tracker: Tracker, frame: int) -> int:
-        """Track to the end or until stopped; returns the last frame tracked. The player goes along, unless its user has
-        gone elsewhere."""
+    def _follow(self, tracker: Tracker, frame: int, box: np.ndarray, stop: threading.Event) -> int:
+        """Track to the end or until told to stop; returns the last frame tracked."""
         player, one = self.player, OneTarget(tracker)
+        frames = copy.copy(player.sequence.frames)  # a reader of its own: the player's is asked for other frames
         tracker.keep_maps = True
-        one.init(player.sequence.frames[frame], self.boxes[frame])
-        player.frame = frame
-        for t in range(frame + 1, len(player.sequence)):
-            if self._stop.is_set():
+        image = frames[frame]
+        one.init(image, box)
+        player.put(self._name, frame, box)  # again: the tracker before may have been there last
+        for t in range(frame + 1, len(frames)):
+            if stop.is_set():
                 return t - 1
-            box = one.update(player.sequence.frames[t])
+            image = frames[t]
+            found = one.update(image)
             maps = {name: m[0].float().cpu().numpy() for name, m in one.last.maps.items()}
             region = None if one.last.regions is None else one.last.regions[0].double().cpu().numpy()
-            player.put(self._name, t, box, maps, region)
-            if player.frame == t - 1:
-                player.frame = t
-        return len(player.sequence) - 1
+            player.put(self._name, t, found, maps, region, image.shape[1::-1])
+        return len(frames) - 1
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
         """As the player's own; before a video is open, a line."""

@@ -1,5 +1,5 @@
-"""A player as a web page: frames, numbers and script in one file, which plays in any browser, offline and without a
-kernel."""
+"""The player's script, and a player as a web page: frames, numbers and script in one file, which plays in any browser,
+offline and without a kernel."""
 
 from __future__ import annotations
 
@@ -10,11 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matplotlib
+import numpy as np
+
 from ..provenance import write_chunks
 
 if TYPE_CHECKING:
-    from .player import Player
+    from .scene import Scene
 
+_FOLDER = Path(__file__).parent
+# One script, in four files that are read in this order.
+SCRIPT = "\n".join((_FOLDER / name).read_text() for name in ("frames.js", "curves.js", "view.js", "controls.js"))
+STYLE = (_FOLDER / "player.css").read_text()
+PALETTE = np.rint(matplotlib.colormaps["inferno"](np.arange(256))[:, :3] * 255).astype(np.uint8).tobytes()
 MOST = 2000  # frames; a browser holds the page in memory
 WIDTH = 640  # pixels of its frames
 
@@ -50,51 +58,54 @@ body { margin: 12px auto; padding: 0 12px; max-width: 1000px; }
 """
 
 
-def write_page(path: str | Path, player: Player, frames: list[int]) -> Path:
-    """Write frames that follow one another, with all that a player knows of them, as one HTML file.
+def write_page(path: str | Path, scene: Scene, frames: list[int]) -> Path:
+    """Write frames that follow one another, with all that is known of them, as one HTML file.
 
     Raises ValueError for frames with gaps, and for more than 2,000 of them."""
     if frames != list(range(frames[0], frames[0] + len(frames))):
         raise ValueError(f"{path}: a page wants frames that follow one another")
     if len(frames) > MOST:
         raise ValueError(f"{path}: {len(frames)} frames; a page holds at most {MOST}: select fewer")
-    write_chunks(path, (text.encode() for text in _parts(player, frames)))
+    write_chunks(path, (text.encode() for text in _parts(scene, frames)))
     return Path(path)
 
 
-def _parts(player: Player, frames: list[int]) -> Iterator[str]:
-    title = f"{player.title}, frames {frames[0]} to {frames[-1]}"
+def _parts(scene: Scene, frames: list[int]) -> Iterator[str]:
+    title = f"{scene.title}, frames {frames[0]} to {frames[-1]}"
     yield f"<!DOCTYPE html>\n<html lang='en'>\n<meta charset='utf-8'>\n<title>{html.escape(title)}</title>\n"
     yield "<meta name='viewport' content='width=device-width'>\n"
-    yield f"<style>{_STYLE}{player._css}</style>\n<h1>{html.escape(title)}</h1>\n"
+    yield f"<style>{_STYLE}{STYLE}</style>\n<h1>{html.escape(title)}</h1>\n"
     yield "<div id='player'></div>\n<script type='module'>\n"
-    yield str(player._esm).replace("export default { render };", "")
-    yield f"const data = {{ state: {_json(_state(player, frames))}, frames: [\n"
+    yield SCRIPT.replace("export default { render };", "")
+    yield f"const data = {{ state: {_json(_state(scene, frames))}, frames: [\n"
     for frame in frames:
-        about, buffers = player.encoded(frame, WIDTH)
-        about |= {"frame": frame - frames[0], "clip": player._clip["id"]}
+        about, buffers = scene.encoded(frame, WIDTH)
+        about |= {"frame": frame - frames[0], "clip": 0}
         yield f"{_json([about, *map(_text, buffers)])},\n"
     yield f"]}};\n{_MODEL}</script>\n</html>\n"
 
 
-def _state(player: Player, frames: list[int]) -> dict[str, Any]:
-    """The traits, cut to the frames."""
-    first, last = frames[0], frames[-1]
+def _state(scene: Scene, frames: list[int]) -> dict[str, Any]:
+    """The player's traits, of these frames."""
+    clip, first, last = scene.described(), frames[0], frames[-1]
     spans = {
         name: [[max(a, first) - first, min(b, last) - first] for a, b in of if a <= last and b >= first]
-        for name, of in player._clip["tags"].items()
+        for name, of in clip["tags"].items()
     }
-    cut = {"count": len(frames), "offset": first, "offline": True, "tags": {k: v for k, v in spans.items() if v}}
-    kept = ("shown", "overlay", "searched", "speed")
-    return {name: getattr(player, name) for name in kept} | {
-        "frame": min(max(player.frame - first, 0), len(frames) - 1),
+    cut = {"id": 0, "count": len(frames), "offset": first, "offline": True}
+    return {
+        "frame": 0,
         "playing": False,
+        "speed": scene.fps,
+        "shown": list(scene.shown),
+        "overlay": scene.overlay,
+        "searched": False,
         "drawing": False,
         "selection": [],
         "told": {},
-        "_clip": {**player._clip, **cut},
-        "_series": _text(player._packed(slice(first, last + 1))),
-        "_palette": _text(player._palette),
+        "_clip": clip | cut | {"tags": {name: of for name, of in spans.items() if of}},
+        "_series": _text(scene.packed(slice(first, last + 1))),
+        "_palette": _text(PALETTE),
     }
 
 

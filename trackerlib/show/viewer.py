@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
+import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from ..data.sequence import Sequence
 from ..notebook import results_root
 from .live import bundle
 from .player import Player
+from .scene import check_maps
 
 ANY = "any attribute"
 
@@ -87,7 +90,9 @@ class Viewer:
     def _open_dataset(self, sequence: str = "") -> None:
         name, root = self.datasets.value.strip(), self.root.value.strip()
         try:
-            self.dataset = self._given.get(name) or load_dataset(name, Path(root).expanduser() if root else None)
+            self.dataset = self._given[name] if name in self._given else load_dataset(name, _path(root))
+            if not self.dataset:
+                raise ValueError(f"{name}: no sequences in it")
         except (OSError, ValueError, KeyError) as error:
             self._tell("dataset", error)
             return
@@ -110,15 +115,12 @@ class Viewer:
     def _list_runs(self) -> None:
         if self.dataset is None or self.sequence.value is None:
             return
-        folder, sequence = Path(self.results.value.strip() or results_root()).expanduser(), self.shown
-        try:
-            if self.results.value.strip() and not folder.is_dir():
-                raise FileNotFoundError(f"{folder}: no such folder of results")
-            self._runs = dict(stored_runs(folder, self.dataset, sequence))
-            self._tell("results", "")
-        except (OSError, ValueError) as error:
-            self._runs = {}
-            self._tell("results", error)
+        folder = _path(self.results.value.strip())
+        if folder and not folder.is_dir():
+            self._runs, faults = {}, [f"{folder}: no such folder of results"]
+        else:
+            self._runs, faults = stored_runs(folder or results_root(), self.dataset, self.shown)
+        self._tell("results", " ".join(faults))
         chosen = [name for name in self.trackers.value if name in self._runs]
         self._fill(self.trackers, list(self._runs), chosen or [n for n, run in self._runs.items() if run.whole][:4])
         self._show()
@@ -128,15 +130,18 @@ class Viewer:
         return self.dataset[self.sequence.value]
 
     def _show(self) -> None:
-        """The sequence with the runs chosen; a run that does not fit is told of and left out."""
+        """The sequence with the runs chosen; what does not fit is told of and left out."""
         sequence, boxes, maps, faults = self.shown, {}, {}, []
         for name in self.trackers.value:
+            run = self._runs[name]
             try:
-                boxes[name] = self._runs[name].boxes(len(sequence))
-                maps |= {name: kept} if (kept := self._runs[name].maps(len(sequence))) else {}
-            except (OSError, ValueError) as error:
-                boxes.pop(name, None)
-                faults.append(f"{name} is not shown: {error}")
+                boxes[name] = run.boxes(len(sequence))
+                if kept := run.maps():
+                    check_maps(sequence, name, kept)
+                    maps[name] = kept
+            except (OSError, ValueError, zipfile.BadZipFile) as error:
+                what = f"the maps of {name} are" if name in boxes else f"{name} is"
+                faults.append(f"{what} not shown: {error}")
         self._tell("trackers", " ".join(faults))
         try:
             if self.player is None:
@@ -164,15 +169,23 @@ class Viewer:
         return bundle(self.box, self.player, f"Viewer: {faults or 'nothing to show'}")
 
 
+def _path(text: str) -> Path | None:
+    return Path(text).expanduser() if text else None
+
+
 @dataclass(frozen=True)
 class StoredRun:
-    """One run of a run set, of the frames `first .. first + length - 1` of its sequence; `whole`: all of them."""
+    """One run of a run set: its file, and which frames of the sequence it has, the first to the last."""
 
     runs: RunSet
+    name: str
     path: Path
     first: int
     length: int
-    whole: bool
+
+    @property
+    def whole(self) -> bool:
+        return self.first == 0
 
     def boxes(self, count: int) -> np.ndarray:
         """`(count, 4)`, NaN before the run's start. Raises ValueError for a file of another length."""
@@ -181,19 +194,24 @@ class StoredRun:
             raise ValueError(f"{self.path} has {len(read)} rows for {self.length} frames: of another sequence, or cut?")
         return np.concatenate([np.full((count - self.length, 4), np.nan), read])
 
-    def maps(self, count: int) -> Mapping[str, np.ndarray] | None:
+    def maps(self) -> Mapping[str, np.ndarray] | None:
         """What was kept of its maps; of a run that does not start at the first frame they are not shown."""
-        maps = self.runs.maps(self.path.stem) if self.whole else None
-        fits = maps and {len(of) for of in maps.values()} == {count - 1}
-        return maps if fits else None
+        return self.runs.maps(self.name) if self.whole and self.runs.manifest else None
 
 
-def stored_runs(folder: Path, dataset: Dataset, sequence: Sequence) -> Iterator[tuple[str, StoredRun]]:
-    """The runs of one sequence under a folder, by a name to show: the tracker's, with its key where two are alike."""
-    found = [(runs, run) for runs in run_sets(folder, dataset) for run in _of(runs, sequence)]
-    labels = [_label(runs, name, keyed=False) for runs, (name, _) in found]
-    for (runs, (name, run)), label in zip(found, labels, strict=True):
-        yield (label if labels.count(label) == 1 else _label(runs, name, keyed=True)), run
+def stored_runs(folder: Path, dataset: Dataset, sequence: Sequence) -> tuple[dict[str, StoredRun], list[str]]:
+    """The runs of one sequence under a folder, by a name to show (the tracker's, with its key where two are alike); and
+    what is wrong with run sets that cannot be read."""
+    found, faults = [], []
+    for runs in run_sets(folder, dataset):
+        try:
+            found += [(runs, run) for run in _of(runs, sequence)]
+        except (OSError, ValueError) as error:
+            faults.append(str(error))
+    labels = [_label(runs, run.name, keyed=False) for runs, run in found]
+    alike = {label for label in labels if labels.count(label) > 1}
+    named = zip(labels, found, strict=True)
+    return {_label(runs, run.name, keyed=label in alike): run for label, (runs, run) in named}, faults
 
 
 def _label(runs: RunSet, run: str, keyed: bool) -> str:
@@ -205,10 +223,12 @@ def run_sets(folder: Path, dataset: Dataset) -> list[RunSet]:
     """Run sets in a folder and below it, ours of this dataset; and somebody's result files, in the folder itself or in
     folders directly in it."""
     ours = [RunSet(path.parent) for path in sorted(folder.rglob("manifest.json")) if _is_of(path, dataset)]
-    theirs = [
-        path for path in (folder, *sorted(folder.iterdir())) if path.is_dir() and not (path / "manifest.json").exists()
-    ]
-    return ours + [runs for runs in map(RunSet, theirs) if runs.names()]
+    if (folder / "manifest.json").exists() or not folder.is_dir():
+        return ours
+    if (alone := RunSet(folder)).names():
+        return [*ours, alone]
+    others = [path for path in sorted(folder.iterdir()) if path.is_dir() and not (path / "manifest.json").exists()]
+    return ours + [runs for runs in map(RunSet, others) if runs.names()]
 
 
 def _is_of(manifest: Path, dataset: Dataset) -> bool:
@@ -219,11 +239,17 @@ def _is_of(manifest: Path, dataset: Dataset) -> bool:
     return "tracker" in facts and facts.get("dataset") == dataset.name
 
 
-def _of(runs: RunSet, sequence: Sequence) -> Iterator[tuple[str, StoredRun]]:
+def _of(runs: RunSet, sequence: Sequence) -> Iterator[StoredRun]:
     """The runs of a sequence in a run set, as its protocol names them."""
-    files = runs.layout.files(runs.folder)
+    files, manifest = runs.layout.files(runs.folder), runs.manifest
+    chosen = protocol(runs.protocol, **manifest.get("protocol_parameters", {}))
+    if not (sequence.boxes[0, 2:] > 0).all():  # without truth; the protocol wants a box, and its runs are known by name
+        sequence = replace(sequence, boxes=np.ones_like(sequence.boxes), raw=None, absent=None)
     alone = Dataset(sequence.name, [sequence])
-    for run in protocol(runs.protocol).runs(alone):
-        path = files.get(name_key(run.name))
-        if path is not None:
-            yield run.name, StoredRun(runs, path, run.first, len(run), run.first == 0)
+
+    def read(name: str):
+        return runs.layout.read(files[name_key(name)]) if name_key(name) in files else None
+
+    for run in itertools.chain(chosen.runs(alone), chosen.more(alone, read)):
+        if path := files.get(name_key(run.name)):
+            yield StoredRun(runs, run.name, path, run.first, len(run))
