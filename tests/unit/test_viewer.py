@@ -86,6 +86,32 @@ def test_it_begins_with_the_sequence_named(tmp_path, dataset):
     assert viewer.player.sequence.name == "one"
 
 
+def test_another_tracker_is_shown_at_the_same_frame(tmp_path, dataset):
+    for name in ("siamfc", "dsiam"):
+        stored(tmp_path, name, dataset)
+    viewer = Viewer(dataset, results=tmp_path)
+    player = viewer.player
+    viewer.trackers.value = ("siamfc",)
+    player.frame, player.selection, player.speed, player.shown = 12, [3, 9], 5.0, ["siamfc"]
+    viewer.trackers.value = ("siamfc", "dsiam")
+    assert (player.frame, player.selection, player.speed) == (12, [3, 9], 5)
+    assert set(player.shown) == {"siamfc", "dsiam"}  # the truth stays hidden
+    viewer.sequence.value = "two"
+    assert (player.frame, player.selection) == (0, [])
+
+
+def test_one_run_of_each_tracker_is_chosen_and_the_choice_stays(tmp_path, dataset):
+    for name in ("a", "b"):
+        stored(
+            tmp_path, name, dataset, "supervised", {f"{s}_{k:03d}": len(dataset[s]) for s in dataset for k in (1, 2, 3)}
+        )
+    viewer = Viewer(dataset, results=tmp_path)
+    assert viewer.trackers.value == ("a supervised one_001", "b supervised one_001")
+    viewer.trackers.value = ("b supervised one_002",)
+    viewer.sequence.value = "two"
+    assert viewer.trackers.value == ("b supervised two_002",)
+
+
 def test_two_run_sets_of_one_tracker_are_told_apart(tmp_path, dataset):
     stored(tmp_path / "a", "siamfc", dataset)
     stored(tmp_path / "b", "siamfc", dataset, key="0123456789abcdef")
@@ -378,3 +404,24 @@ def test_a_shipped_tracker_follows_a_rendered_target(tmp_path, monkeypatch):
     assert draw.player.map_names == ["tracked: response"]
     monkeypatch.setenv("TRK_HEADLESS", "1")
     assert draw._repr_mimebundle_()[0]["text/html"].count("<img") == 8
+
+
+def test_boxes_that_were_not_saved_are_not_dropped_at_once(mover, clip, tmp_path):
+    draw = DrawAndTrack(clip, folder=tmp_path)
+    draw.begin(0, np.array([5, 6, 10, 12.0]))
+    draw.wait()
+    draw.open()
+    assert "press Open again to drop them" in draw.said.value
+    assert np.isfinite(draw.boxes).all()
+    draw.open()
+    assert np.isnan(draw.boxes).all()
+    draw.begin(0, np.array([5, 6, 10, 12.0]))
+    draw.wait()
+    draw._save()
+    draw.open()
+    assert np.isnan(draw.boxes).all()
+
+
+def test_a_tracker_that_is_not_offered_is_refused():
+    with pytest.raises(ValueError, match="no tracker is called 'siamfc3s'; near: siamfc-3s"):
+        DrawAndTrack(tracker="siamfc3s")

@@ -66,8 +66,6 @@ class Player extends View {
     this.jump(starts ? starts.find((first) => first > this.at) ?? starts[0] : null, "Choose an attribute first.");
   }
 
-  // --- keys, and the pointer on the frame
-
   key(event) {
     const { target, key } = event, arrows = ["ArrowLeft", "ArrowRight", "Home", "End"].includes(key);
     if (target.matches("input[type=number], select") || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -113,8 +111,17 @@ class Player extends View {
     if (phase !== "up") return;
     if (Math.min(drawn[2], drawn[3]) < 2) {
       this.tell({ text: "That box has no area: press at one corner, let go at the other.", fault: true });
-    } else this.model.send({ drawn, at: from.at, clip: this.frames.id });
+    } else {
+      this.tell({});
+      this.send({ drawn, at: from.at, clip: this.frames.id });
+    }
   }
+}
+
+function fillOptions(select, first, names) {
+  const chosen = select.value;
+  select.replaceChildren(...[first, ...names].map((name, i) => new Option(name, i ? name : "")));
+  select.value = names.includes(chosen) ? chosen : "";
 }
 
 function render({ model, el }) {

@@ -15,8 +15,8 @@ const withValues = (maps, buffers) => maps.map((map, i) => {
 
 // The frames of one sequence: JPEGs by number, least recently seen first, and the images of those near the last one.
 class Frames {
-  constructor(model, arrived) {
-    Object.assign(this, { model, arrived, stored: new Map(), asked: new Map(), images: new Map() });
+  constructor(model, send, arrived) {
+    Object.assign(this, { model, send, arrived, stored: new Map(), asked: new Map(), images: new Map() });
     this.receive = (content, buffers) => content.image && this.take(content.image, buffers);
     model.on("msg:custom", this.receive);
     this.clear();
@@ -36,7 +36,7 @@ class Frames {
   ask(t) {
     if (this.stored.has(t) || this.asked.has(t)) return;
     this.asked.set(t, performance.now());
-    this.model.send({ want: t, clip: this.id });
+    this.send({ want: t, clip: this.id });
   }
 
   // Ask for what is not there yet, from t on.

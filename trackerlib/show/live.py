@@ -14,6 +14,7 @@ import ipywidgets as widgets
 import numpy as np
 
 from .. import boxes as B
+from ..config import near
 from ..data.folder import load_clip
 from ..data.formats import format_rows
 from ..provenance import write_text
@@ -42,8 +43,11 @@ class DrawAndTrack:
         self.folder, self.player, self.drawn = folder or None, None, set()
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
+        self._unsaved = self._warned = None
         wide = {"style": {"description_width": "70px"}, "layout": widgets.Layout(flex="1 1 260px", max_width="560px")}
         self.path = widgets.Text(str(path), description="video", placeholder="clip.mp4, or a folder of images", **wide)
+        if tracker not in OFFERED:
+            raise ValueError(f"no tracker is called {tracker!r}{near(tracker, OFFERED)}")
         self.tracker = widgets.Dropdown(options=OFFERED, value=tracker, description="tracker", **wide)
         known = SHIPPED if weights in SHIPPED.values() else {**SHIPPED, weights: weights}
         self.weights = widgets.Dropdown(options=known, value=weights, description="weights", **wide)
@@ -86,7 +90,12 @@ class DrawAndTrack:
         except (OSError, ValueError) as error:
             self.say(str(error), fault=True)
             return
+        if self._unsaved and path != self._warned:
+            self._warned = path
+            self.say("There are boxes that were not saved: save them, or press Open again to drop them.", fault=True)
+            return
         self.stop()
+        self._unsaved = self._warned = None
         results = {"tracked": np.full((len(clip), 4), np.nan)}
         if self.player is None:
             self.player = Player(clip, results, folder=self.folder)
@@ -99,14 +108,14 @@ class DrawAndTrack:
         for control in (self.drawing, self.tracking, self.saving):
             control.disabled = False
         self.drawing.value = True
-        self.say(f"{clip.name}: {len(clip)} frames. Drag a box around the target, on any frame.")
+        self.say(f"{clip.name}: {len(clip)} frame{'s' * (len(clip) != 1)}. Drag a box around the target, on any frame.")
 
     def begin(self, frame: int, box: np.ndarray) -> None:
         """A box `(4,)` was drawn on a frame: keep it, and track from there."""
         box = np.asarray(box, np.float64)
         self.player.put(self._name, frame, box)
         self.drawn.add(frame)
-        self.drawing.value = False
+        self._unsaved, self.drawing.value = True, False
         self._start(frame, box)
 
     def track(self) -> None:
@@ -142,6 +151,7 @@ class DrawAndTrack:
         if Path(path).suffix.lower() != ".txt":
             raise ValueError(f"{path}: boxes are written as .txt")
         write_text(path, format_rows(B.to_one_based(self.boxes)))
+        self._unsaved = None
         return Path(path)
 
     def say(self, text: str, fault: bool = False) -> None:
@@ -186,8 +196,9 @@ class DrawAndTrack:
             tracker = load_tracker(name, weights)
             self.say(f"{name}: tracking from frame {frame} ...")
             last = self._follow(tracker, frame, box, stop)
+            older = " (boxes after it are of the track before)" * bool(np.isfinite(self.boxes[last + 1 :]).all(1).any())
             ended = "stopped" if stop.is_set() else "done"
-            self.say(f"{name}: {ended} at frame {last}. To correct it, go to a frame, draw again; then save.")
+            self.say(f"{name}: {ended} at frame {last}{older}. To correct it, go to a frame, draw again; then save.")
         except Exception as error:  # of any tracker, and of frames that cannot be read
             self.say(f"{name}: {error or type(error).__name__}; what was found before stays", fault=True)
         finally:

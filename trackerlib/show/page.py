@@ -49,7 +49,7 @@ render({ model, el: document.getElementById("player") });
 _STYLE = """
 :root { --jp-ui-font-color1: #212121; --jp-ui-font-color2: #5f5f5f; --jp-layout-color1: #fff;
   --jp-border-color2: #d0d0d0; background: #fff; }
-h1 { font: 600 16px sans-serif; color: var(--jp-ui-font-color1); }
+h1 { font: 600 16px sans-serif; color: var(--jp-ui-font-color1); overflow-wrap: anywhere; }
 @media (prefers-color-scheme: dark) {
   :root { --jp-ui-font-color1: #e8e8e8; --jp-ui-font-color2: #b4b4b4; --jp-layout-color1: #181818;
     --jp-border-color2: #555; --jp-error-color0: #ff8a80; color-scheme: dark; background: #181818; }
@@ -92,7 +92,8 @@ def _state(scene: Scene, frames: list[int]) -> dict[str, Any]:
         name: [[max(a, first) - first, min(b, last) - first] for a, b in of if a <= last and b >= first]
         for name, of in clip["tags"].items()
     }
-    cut = {"id": 0, "count": len(frames), "offset": first, "offline": True}
+    statement = clip["statement"].replace(f"{len(scene.sequence)} frames", f"frames {first} to {last}")
+    cut = {"id": 0, "count": len(frames), "offset": first, "offline": True, "statement": statement}
     return {
         "frame": 0,
         "playing": False,

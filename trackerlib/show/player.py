@@ -86,11 +86,18 @@ class Player(anywidget.AnyWidget):
         maps: Mapping[str, Maps] | None = None,
         dataset: str = "",
     ) -> None:
-        """Show another sequence, or other results; raises as the constructor, and then shows what it showed."""
-        self.scene = scene = Scene.of(sequence, results, maps, dataset)
+        """Show another sequence, or other results of the same one, at the frame shown; raises as the constructor, and
+        then changes nothing."""
+        before, self.scene = getattr(self, "scene", None), Scene.of(sequence, results, maps, dataset)
+        scene, hidden = self.scene, set()
         with self.hold_sync():
-            self.frame, self.playing, self.speed, self.selection, self.told = 0, False, scene.fps, [], {}
-            self.shown, self.overlay = list(scene.shown), ""
+            self.told = {}
+            if before and before.sequence is sequence:
+                hidden = {*before.shown} - {*self.shown}
+            else:
+                self.frame, self.playing, self.speed, self.selection = 0, False, scene.fps, []
+            self.shown = [name for name in scene.shown if name not in hidden]
+            self.overlay = self.overlay if self.overlay in scene.map_names else ""
             self._clip = {"id": self._clip.get("id", 0) + 1} | scene.described()
             self._series = scene.packed()
 
@@ -112,6 +119,10 @@ class Player(anywidget.AnyWidget):
         if len(proposal["value"]) not in (0, 2):
             raise TraitError(f"selection is [first, last], or [] for all frames, not {proposal['value']}")
         return proposal["value"]
+
+    @validate("frame")
+    def _in_sequence(self, proposal: Any) -> int:
+        return min(max(proposal["value"], 0), len(self.sequence) - 1)
 
     @validate("speed")
     def _above_zero(self, proposal: Any) -> float:

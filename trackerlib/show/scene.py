@@ -76,7 +76,7 @@ class Scene:
         """Width and height of the first frame in pixels; where it cannot be read, any."""
         try:
             width, height = self.sequence.image_size()
-        except (OSError, ValueError):
+        except Exception:  # whoever asks for the frame itself is told
             return 640, 360
         return int(width), int(height)
 
@@ -106,9 +106,10 @@ class Scene:
     def described(self) -> dict[str, Any]:
         """What a browser must know before the frames: plain values."""
         known = TRUTH_NAME in self.shown or bool(np.isfinite(self.sequence.boxes).all(1).any())
+        judged = f"; continuous IoU{' with the box of each polygon' * (self.sequence.polygons is not None)}, no repairs"
         looks = [{"colour": colour(i), "dash": _CANVAS_DASHES[STYLES[i % 4]]} for i in range(len(self.results))]
         return {
-            "statement": f"{self.title}, {len(self.sequence)} frames{'; continuous IoU, no repairs' * known}",
+            "statement": f"{self.title}, {len(self.sequence)} frames{judged * known}",
             "count": len(self.sequence),
             "size": list(self.size),
             "fps": self.fps,
@@ -208,7 +209,7 @@ class Scene:
         Raises ValueError for no frames or too many, a frame that is not there or cannot be read, another suffix, and a
         path that would overwrite the video itself."""
         path, count = Path(path), len(self.sequence)
-        frames = list(range(count) if frames is None else frames)
+        frames = [int(t) for t in (range(count) if frames is None else frames)]
         if not frames:
             raise ValueError(f"{self.sequence.name}: no frames to save; select a first and a later last frame")
         if outside := [t for t in frames if not 0 <= t < count]:
@@ -218,7 +219,7 @@ class Scene:
         suffix = path.suffix.lower()
         if suffix == ".html":
             return write_page(path, self, frames)
-        if suffix in (".png", ".jpg", ".pdf"):
+        if suffix in (".png", ".jpg", ".jpeg", ".pdf"):
             some = [frames[i] for i in spread(len(frames), 6)]
             shown = {name: boxes if name in self.shown else None for name, boxes in self.results.items()}
             return snapshots(self.sequence, shown, some, self.title, truth=TRUTH_NAME in self.shown).save(path)
@@ -248,7 +249,7 @@ class Scene:
         """Picture and caption; of a frame that cannot be read no picture, and why."""
         try:
             return _jpeg(self.drawn(frame, THUMBNAIL)), self._caption(frame)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # of whatever source: a sheet without a picture says more than none
             return b"", f"<b>frame {frame} cannot be shown:</b> {html.escape(str(error))}"
 
     def _caption(self, frame: int) -> str:

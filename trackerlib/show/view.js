@@ -18,7 +18,7 @@ class View {
   constructor(model, el) {
     Object.assign(this, { model, el, at: 0, painted: -1, turn: 0, shownTurn: 0, seeking: null, box: null, range: null });
     this.offline = Boolean(model.get("_clip").offline);
-    this.frames = new Frames(model, (t) => this.arrived(t));
+    this.frames = new Frames(model, (content) => this.send(content), (t) => this.arrived(t));
     this.build();
     this.listen();
     this.load();
@@ -31,8 +31,6 @@ class View {
     cancelAnimationFrame(this.wake);
     this.frames.remove();
   }
-
-  // --- what there is to see
 
   build() {
     const button = (name, text, title, act) => make("button",
@@ -63,7 +61,7 @@ class View {
     this.statement = make("div", { className: "trk-statement" });
     [this.first, this.last] = [limit("first"), limit("last")];
     const saves = Object.entries({ mp4: "MP4", gif: "GIF", png: "Sheet", html: "Page" }).map(([kind, text]) =>
-      button(`save-${kind}`, text, `save these frames as .${kind}`, () => this.model.send({ save: kind })));
+      button(`save-${kind}`, text, `save these frames as .${kind}`, () => this.send({ save: kind })));
     this.exporting = row("export", "frames", this.first, "to", this.last, ...saves);
     this.told = make("div", { className: "trk-told", aria: { role: "status" } });
     this.root = make("div", { className: "trk-player", tabIndex: 0, aria: { role: "group", label: "video player" } },
@@ -129,10 +127,21 @@ class View {
 
   set(trait, value) {
     this.model.set(trait, value);
-    this.model.save_changes();
+    this.reach(() => this.model.save_changes());
   }
 
-  // --- what is shown
+  send(content) {
+    this.reach(() => this.model.send(content));
+  }
+
+  // A kernel that was restarted knows nothing of this widget.
+  reach(act) {
+    try {
+      act();
+    } catch {
+      this.tell({ text: "The kernel was restarted or is gone: run the cell again.", fault: true });
+    }
+  }
 
   load() {
     const clip = (this.clip = this.model.get("_clip"));
@@ -253,8 +262,6 @@ class View {
     this.drawCurves();
   }
 
-  // --- which frame
-
   seek(t) {
     this.at = clamp(Math.round(t) || 0, 0, this.clip.count - 1);
     this.slider.value = this.at;
@@ -289,8 +296,7 @@ class View {
   }
 
   waitNoMore() {
-    const t = this.model.get("playing") ? Math.min(this.at + 1, this.clip.count - 1) : this.at;
-    if (performance.now() - (this.frames.asked.get(t) ?? Infinity) > PATIENCE) {
+    if (performance.now() - Math.min(...this.frames.asked.values()) > PATIENCE) {
       this.silent = true;
       this.tell({ text: "The kernel does not answer (busy, or stopped): frames that are already here still play.", fault: true });
       this.frames.asked.clear();
@@ -355,8 +361,6 @@ class View {
     this.speed.replaceChildren(...rates.map((rate) =>
       new Option(`${Number(rate.toPrecision(3))} frames/s`, rate, false, rate === current)));
   }
-
-  // --- painting
 
   paint(t, image) {
     const { canvas, context: c, series } = this, kept = this.frames.seen(t);
@@ -439,10 +443,4 @@ class View {
     this.note.textContent = this.fault || (drawing ? "Drag a box around the target" : "");
     this.canvas.classList.toggle("trk-drawing", drawing);
   }
-}
-
-function fillOptions(select, first, names) {
-  const chosen = select.value;
-  select.replaceChildren(...[first, ...names].map((name, i) => new Option(name, i ? name : "")));
-  select.value = names.includes(chosen) ? chosen : "";
 }

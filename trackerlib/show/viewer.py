@@ -52,7 +52,7 @@ class Viewer:
             value=name, options=options, description="dataset", ensure_option=False, **wide
         )
         self.root = widgets.Text(str(root), description="root", placeholder="folder of the dataset's files", **wide)
-        self.attribute = widgets.Dropdown(options=[ANY], description="with", **wide)
+        self.attribute = widgets.Dropdown(options=[ANY], description="attribute", **wide)
         self.sequence = widgets.Dropdown(description="sequence", **wide)
         place = {"description": "results", "placeholder": "folder of results; empty: all under results/"}
         self.results = widgets.Text(str(results), **place, **wide)
@@ -66,6 +66,7 @@ class Viewer:
             control.continuous_update = False
         self._faults: dict[str, str] = {}
         self._filling = False
+        self._chosen: set[tuple] = set()  # kinds of the runs that the user chose
         self._open_dataset(sequence)
         for control, act in {
             self.datasets: self._open_dataset,
@@ -73,7 +74,7 @@ class Viewer:
             self.attribute: self._list_sequences,
             self.sequence: self._list_runs,
             self.results: self._list_runs,
-            self.trackers: self._show,
+            self.trackers: self._choose,
         }.items():
             control.observe(lambda _, act=act: None if self._filling else act(), "value")
 
@@ -120,9 +121,14 @@ class Viewer:
             self._runs, faults = {}, [f"{folder}: no such folder of results"]
         else:
             self._runs, faults = stored_runs(folder or results_root(), self.dataset, self.shown)
-        self._tell("results", " ".join(faults))
-        chosen = [name for name in self.trackers.value if name in self._runs]
-        self._fill(self.trackers, list(self._runs), chosen or [n for n, run in self._runs.items() if run.whole][:4])
+        self._tell("results", "\n".join(faults))
+        kept = [name for name, run in self._runs.items() if run.kind in self._chosen]
+        each = {run.runs.folder: name for name, run in reversed(self._runs.items()) if run.whole}  # its first run
+        self._fill(self.trackers, list(self._runs), kept or list(each.values())[::-1][:4])
+        self._show()
+
+    def _choose(self) -> None:
+        self._chosen = {self._runs[name].kind for name in self.trackers.value}
         self._show()
 
     @property
@@ -142,7 +148,7 @@ class Viewer:
             except (OSError, ValueError, zipfile.BadZipFile) as error:
                 what = f"the maps of {name} are" if name in boxes else f"{name} is"
                 faults.append(f"{what} not shown: {error}")
-        self._tell("trackers", " ".join(faults))
+        self._tell("trackers", "\n".join(faults))
         try:
             if self.player is None:
                 self.player = Player(sequence, boxes, maps, dataset=self.dataset.name)
@@ -159,10 +165,8 @@ class Viewer:
         text = fault.args[0] if isinstance(fault, KeyError) and fault.args else fault
         self._faults[part] = str(text)
         style = "color:var(--jp-error-color0,#b71c1c);font-weight:600"
-        lines = (
-            f"<div role='alert' style='{style}'>{html.escape(text)}</div>" for text in self._faults.values() if text
-        )
-        self.said.value = "".join(lines)
+        told = [line for text in self._faults.values() for line in text.splitlines()]
+        self.said.value = "".join(f"<div role='alert' style='{style}'>{html.escape(line)}</div>" for line in told)
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
         faults = "; ".join(filter(None, self._faults.values()))
@@ -179,6 +183,7 @@ class StoredRun:
 
     runs: RunSet
     name: str
+    sequence: str
     path: Path
     first: int
     length: int
@@ -186,6 +191,11 @@ class StoredRun:
     @property
     def whole(self) -> bool:
         return self.first == 0
+
+    @property
+    def kind(self) -> tuple[Path, str]:
+        """What it has in common with the run of another sequence: its run set, and the start or repetition."""
+        return self.runs.folder, self.name.removeprefix(self.sequence)
 
     def boxes(self, count: int) -> np.ndarray:
         """`(count, 4)`, NaN before the run's start. Raises ValueError for a file of another length."""
@@ -252,4 +262,4 @@ def _of(runs: RunSet, sequence: Sequence) -> Iterator[StoredRun]:
 
     for run in itertools.chain(chosen.runs(alone), chosen.more(alone, read)):
         if path := files.get(name_key(run.name)):
-            yield StoredRun(runs, run.name, path, run.first, len(run))
+            yield StoredRun(runs, run.name, run.sequence, path, run.first, len(run))
