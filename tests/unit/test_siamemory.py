@@ -6,9 +6,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from trackerlib.data import load_dataset
+from trackerlib.images import to_tensor
+from trackerlib.nn.checkpoints import load_into, provenance, read_tensors, weights_file
 from trackerlib.nn.recurrent import SequenceRegressor
-from trackerlib.siamemory import CONV6, AllConv, averaging
+from trackerlib.nn.squeezenet import SqueezeNet
+from trackerlib.siamemory import (
+    CONV6,
+    AllConv,
+    Memory,
+    SiaMemoryConfig,
+    SiaMemoryTracker,
+    averaging,
+    in_pixels,
+    in_shares,
+    memory_loss,
+)
 from trackerlib.siamfc import SiamFC, SiamFCTracker, folded
+from trackerlib.tracker import Frames
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +138,197 @@ def test_forgetting_begins_open():
     net = SequenceRegressor(8, 7).initialise(torch.Generator().manual_seed(0))
     assert (net.lstm.bias_ih_l0[7:14] == 1).all()
     assert {tuple(w.shape) for w in net.weights} == {(28, 8), (28, 7), (4, 7)}
+
+
+def windows_of(count: int, features: int = 12, seed: int = 0, speed: float = 0.02) -> dict[str, torch.Tensor]:
+    """Windows of a target that moves evenly, and where it is in their last frames."""
+    generator = torch.Generator().manual_seed(seed)
+    start, step = torch.rand(count, 1, 4, generator=generator), speed * torch.randn(count, 1, 4, generator=generator)
+    boxes = start + step * torch.arange(6.0)[:, None]
+    vectors = 50 * torch.rand(count, 6, features, generator=generator)
+    return {"windows": torch.cat([vectors, boxes], -1), "boxes": boxes[:, -1]}
+
+
+def test_least_squares_are_regularised_by_the_weights_alone():
+    """Eq. 8: its gradient is that of the squares plus 2 lambda W for matrices, and that of the squares for biases."""
+    net, batch = Memory(12, 9).initialise(torch.Generator().manual_seed(0)), windows_of(5)
+    parameters = list(net.parameters())
+    plain = torch.autograd.grad(memory_loss(net, batch, "none"), parameters)
+    regular = torch.autograd.grad(memory_loss(net, batch, "l2", 0.3), parameters)
+    for w, a, b in zip(parameters, plain, regular, strict=True):
+        torch.testing.assert_close(b, a + 2 * 0.3 * w if w.ndim > 1 else a)
+    found = net(batch["windows"])
+    torch.testing.assert_close(memory_loss(net, batch, "none"), ((found - batch["boxes"]) ** 2).sum(1).mean())
+
+
+def test_the_form_released_with_rolo_pulls_the_state_to_the_features():
+    net, batch = Memory(12, 16).initialise(torch.Generator().manual_seed(0)), windows_of(5)
+    state = net.regressor.states(net.normal(batch["windows"]))[:, -1]
+    squares = 100 * ((net(batch["windows"]) - batch["boxes"]) ** 2).mean()
+    pull = 100 * ((batch["windows"][:, -1, :12] - state[:, :12]) ** 2).mean()
+    torch.testing.assert_close(memory_loss(net, batch, "feature", 1.0), squares + pull)
+
+
+def test_vectors_are_standardised_and_boxes_are_not():
+    net, batch = Memory(12, 9), windows_of(50)
+    net.standardise(batch["windows"][..., :12].flatten(0, 1))
+    seen = net.normal(batch["windows"])
+    torch.testing.assert_close(seen[..., :12].flatten(0, 1).mean(0), torch.zeros(12), atol=1e-5, rtol=0)
+    torch.testing.assert_close(seen[..., :12].flatten(0, 1).std(0), torch.ones(12))
+    assert torch.equal(seen[..., 12:], batch["windows"][..., 12:])
+
+
+def trained(batch: dict[str, torch.Tensor], steps: int) -> Memory:
+    net = Memory(12, 24).initialise(torch.Generator().manual_seed(0))
+    net.standardise(batch["windows"][..., :12].flatten(0, 1))
+    optimiser = torch.optim.Adam(net.parameters(), 5e-3)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        memory_loss(net, batch, "l2", 0.0).backward()
+        optimiser.step()
+    return net.eval()
+
+
+def test_one_window_is_learned_by_heart():
+    batch = windows_of(1)
+    assert (trained(batch, 300)(batch["windows"]) - batch["boxes"]).abs().max() < 1e-2
+
+
+def test_it_bridges_measurements_that_stand_still():
+    """An occlusion: from its third frame on a window has the box of its second. What the memory says after training is
+    nearer to the truth than what it is given."""
+
+    def frozen(batch):
+        windows = batch["windows"].clone()
+        windows[:, 2:, 12:] = windows[:, 1:2, 12:]
+        windows[..., :12] = 0  # nothing but motion to go by
+        return {"windows": windows, "boxes": batch["boxes"]}
+
+    net, unseen = trained(frozen(windows_of(200, speed=0.1)), 300), frozen(windows_of(100, seed=1, speed=0.1))
+    with torch.no_grad():
+        error = (net(unseen["windows"]) - unseen["boxes"]).abs().mean()
+    given = (unseen["windows"][:, -1, 12:] - unseen["boxes"]).abs().mean()
+    assert error < 0.8 * given
+
+
+def test_boxes_in_shares_of_the_frame_and_back():
+    boxes, sizes = torch.tensor([[10.0, 20, 30, 40], [0, 0, 320, 240]]), torch.tensor([[320.0, 240], [320, 240]])
+    shares = in_shares(boxes, sizes)
+    torch.testing.assert_close(shares[0], torch.tensor([25 / 320, 40 / 240, 30 / 320, 40 / 240]))
+    torch.testing.assert_close(in_pixels(shares, sizes), boxes)
+    assert (in_pixels(torch.tensor([[0.5, 0.5, -1, 0]]), sizes[:1])[0, 2:] == 1).all()
+
+
+# The tracker
+
+
+@pytest.fixture(scope="module")
+def parts():
+    generator = torch.Generator().manual_seed(0)
+    squeezenet = SqueezeNet("1.1", 5, 0.125).initialise(generator).eval()
+    return AllConv(0.25).initialise(generator).eval(), squeezenet, Memory(128, 16).initialise(generator)
+
+
+class Said(torch.nn.Module):
+    """A memory that says one box, and keeps what it read."""
+
+    def __init__(self, box):
+        super().__init__()
+        self.box, self.read = torch.tensor(box), []
+
+    def forward(self, windows):
+        self.read.append(windows)
+        return self.box.expand(len(windows), 4)
+
+
+def run(parts, memory=None, lanes: int = 1, count: int = 3, score: float | None = None, **settings):
+    """The states and outputs of a tracker on a rendered video."""
+    net, squeezenet, own = parts
+    tracker = SiaMemoryTracker(net, squeezenet, memory or own, SiaMemoryConfig(**settings))
+    if score is not None:
+        peak = torch.zeros(17, 17)
+        peak[5, 12] = 1  # off the middle: the Siamese box moves
+        tracker.respond = lambda template, x: SiamFCTracker.respond(tracker, template, x) * 0 + peak + score
+    sequence = load_dataset("rendered")[0]
+    boxes = torch.tensor(sequence.boxes[:1], dtype=torch.float32).expand(lanes, 4)
+    frames = [Frames([to_tensor(sequence.frames[t])], [0] * lanes, [("x", t)]) for t in range(count)]
+    with torch.inference_mode():
+        states, outputs = [tracker.init(frames[0], boxes)], []
+        for frame in frames[1:]:
+            state, output = tracker.track(states[-1], frame)
+            states.append(state)
+            outputs.append(output)
+    return tracker, states, outputs
+
+
+def test_the_memory_s_box_is_the_answer_and_the_next_search_s_place(parts):
+    box = [0.5, 0.5, 0.2, 0.25]
+    _, states, outputs = run(parts, Said(box))
+    wanted = torch.tensor([[96.0, 60, 48, 40]])  # of 240 x 160
+    torch.testing.assert_close(outputs[0].boxes, wanted)
+    torch.testing.assert_close(states[1].centre, torch.tensor([[120.0, 80]]))
+    torch.testing.assert_close(states[1].size, torch.tensor([[48.0, 40]]))
+    context = (48 + 44) * (40 + 44)
+    assert float(states[1].side) == pytest.approx(context**0.5 * 255 / 127, rel=1e-5)
+
+
+def test_without_feedback_the_search_is_siamfc_s(parts):
+    _, alone, plain = run(parts, mode="siam_only")
+    _, states, outputs = run(parts, Said([0.5, 0.5, 0.2, 0.25]), mode="lstm_open_loop")
+    for a, b in zip(alone, states, strict=True):
+        assert torch.equal(a.centre, b.centre)
+        assert torch.equal(a.side, b.side)
+    assert not torch.equal(plain[0].boxes, outputs[0].boxes)
+    siamfc = SiamFCTracker(parts[0])
+    sequence = load_dataset("rendered")[0]
+    frames = [Frames([to_tensor(sequence.frames[t])], [0], [("x", t)]) for t in range(2)]
+    with torch.inference_mode():
+        state = siamfc.init(frames[0], torch.tensor(sequence.boxes[:1], dtype=torch.float32))
+        assert torch.equal(siamfc.track(state, frames[1])[1].boxes, plain[0].boxes)
+
+
+@pytest.mark.parametrize(("score", "believed"), [(4.0, True), (-4.0, False)])
+def test_a_low_peak_is_not_believed(parts, score, believed):
+    """Below tau after the sigmoid the memory reads its own last box; 0.2 lies between sigmoid(-4) and sigmoid(4)."""
+    memory = Said([0.1, 0.2, 0.3, 0.4])
+    run(parts, memory, score=score)
+    own = torch.tensor([[0.1, 0.2, 0.3, 0.4]])
+    assert torch.equal(memory.read[1][:, -1, -4:], own) != believed
+
+
+def test_windows_begin_with_the_first_frame_and_move_on(parts):
+    memory = Said([0.5, 0.5, 0.2, 0.25])
+    _, states, _ = run(parts, memory, count=4, length=3)
+    first = states[0].windows
+    assert first.shape == (1, 3, 128 + 4)
+    assert torch.equal(first[:, 0], first[:, 2])
+    assert torch.equal(memory.read[1][:, :2], memory.read[0][:, 1:])
+    assert torch.equal(states[2].windows, memory.read[1])
+
+
+def test_a_frame_s_vector_is_made_once_for_all_lanes(parts, monkeypatch):
+    tracker, *_ = run(parts, lanes=1, count=1)
+    calls = []
+    vector = tracker.squeezenet.vector
+    monkeypatch.setattr(SqueezeNet, "vector", lambda net, images: calls.append(1) or vector(images))
+    run(parts, lanes=4, count=3)
+    assert len(calls) == 3
+
+
+def test_lanes_keep_to_themselves(parts):
+    _, states, outputs = run(parts, lanes=3, count=4)
+    assert states[0].take([1]).windows.shape[0] == 1
+    torch.testing.assert_close(outputs[-1].boxes, outputs[-1].boxes[:1].expand(3, 4), atol=1e-3, rtol=0)
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(ValueError, match="mode is one of memory, lstm_open_loop, siam_only, not 'lstm'"):
+        SiaMemoryConfig(mode="lstm")
+
+
+def test_the_shipped_siamese_branch_loads_and_says_what_it_saw():
+    path = weights_file("siamemory-siamese")
+    net = AllConv()
+    load_into(net, read_tensors(path), str(path))
+    assert net.bias < -1  # learned: most of a search image is not the target
+    assert {"Basketball", "rendered-train-0000"} & set(provenance(path)["seen"])
