@@ -422,6 +422,16 @@ def test_boxes_that_were_not_saved_are_not_dropped_at_once(mover, clip, tmp_path
     assert np.isnan(draw.boxes).all()
 
 
+def test_a_tracker_without_a_network_does_without_the_weights_chosen(tmp_path):
+    sequence = tl.load_dataset("rendered")[1]
+    write_clip(tmp_path / "clip.mp4", (sequence.frames[t] for t in range(5)))
+    draw = DrawAndTrack(tmp_path / "clip.mp4", "kcf", "siamfc-quarter")
+    draw.begin(0, sequence.boxes[0])
+    draw.wait()
+    assert "kcf: done at frame 4" in draw.said.value
+    assert draw.player.map_names == ["tracked: heat map"]
+
+
 def test_a_tracker_that_is_not_offered_is_refused():
     with pytest.raises(ValueError, match="no tracker is called 'siamfc3s'; near: siamfc-3s"):
         DrawAndTrack(tracker="siamfc3s")

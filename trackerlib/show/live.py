@@ -176,7 +176,9 @@ class DrawAndTrack:
         self._halt()
         self._stop, before = threading.Event(), self._thread
         self.tracking.disabled, self.stopping.disabled = True, False
-        given = (before, self._stop, frame, box, self.tracker.value, self.weights.value or None)
+        name = self.tracker.value
+        weights = None if name.startswith("kcf") else self.weights.value or None  # a filter has none
+        given = (before, self._stop, frame, box, name, weights)
         self._thread = threading.Thread(target=self._run, args=given, daemon=True)
         self._thread.start()
 
