@@ -13,7 +13,9 @@ Readings that the text leaves open carry their number in the register (M1 to M7 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +27,7 @@ from .nn.squeezenet import FEATURES, SqueezeNet, whole_frame
 from .siamfc import EXEMPLAR, SEARCH, SiamFC, SiamFCConfig, SiamFCState, SiamFCTracker, folded
 from .tracker import Frames, Output
 
-CONV6 = {"64, g=2": (64, 2), "64": (64, 1), "128, g=2": (128, 2)}  # M1: channels and groups of conv6
+CONV6 = {"64/2": (64, 2), "64/1": (64, 1), "128/2": (128, 2)}  # M1: channels and groups of conv6
 
 
 def _layer(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
@@ -42,7 +44,7 @@ class AllConv(nn.Module):
     depthwise: M2, the pooling convolutions one channel each; else full ones, as All-CNN's
     Layers that SiamFC has too carry its names, so that its weights are copied by key (`from_siamfc`)."""
 
-    def __init__(self, width: float = 1.0, conv6: str = "64, g=2", depthwise: bool = False):
+    def __init__(self, width: float = 1.0, conv6: str = "64/2", depthwise: bool = False):
         super().__init__()
         c1, c2, c3, c4, c5 = (round(n * width) for n in (96, 256, 384, 384, 256))
         (last, groups), self.width = CONV6[conv6], width
@@ -83,6 +85,30 @@ class AllConv(nn.Module):
         z, x = self.embed(z).float(), self.embed(x).float()
         with torch.autocast(z.device.type, enabled=False):
             return self.scale * correlate_scales(z, x) + self.bias
+
+
+NEW = ("backbone.conv_p1.", "backbone.conv_p2.", "backbone.conv6.")  # layers that SiamFC lacks
+
+
+def calibrate(net: AllConv, batches: Iterable[dict[str, Tensor]]) -> None:
+    """Set the norms' statistics by passes in training mode, before anything is learned: averaged features are smaller
+    than the maxima that the layers after them know."""
+    net.train()
+    with torch.no_grad():
+        for batch in batches:
+            for k in "zx":
+                net.embed(batch[k].permute(0, 3, 1, 2).float())
+
+
+def branch_groups(net: AllConv, rate: float = 10.0) -> list[dict[str, Any]]:
+    """Groups for `training.loop.fit`: the new layers learn at `rate` times the schedule's; vectors do not decay."""
+    groups = []
+    for new in (True, False):
+        of = [p for name, p in net.named_parameters() if name.startswith(NEW) == new]
+        facts = {"rate": rate if new else 1.0}
+        groups += [facts | {"params": [p for p in of if p.ndim > 1]}]
+        groups += [facts | {"params": [p for p in of if p.ndim <= 1], "weight_decay": 0.0}]
+    return groups
 
 
 def averaging(pool: nn.Conv2d) -> None:

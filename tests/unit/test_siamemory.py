@@ -18,6 +18,8 @@ from trackerlib.siamemory import (
     SiaMemoryConfig,
     SiaMemoryTracker,
     averaging,
+    branch_groups,
+    calibrate,
     in_pixels,
     in_shares,
     memory_loss,
@@ -65,7 +67,7 @@ def test_table_1(whole):
 
 def test_other_readings_of_the_table():
     counts = {reading: count(AllConv(conv6=reading).backbone.conv6) for reading in CONV6}
-    assert counts == {"64, g=2": 8_256, "64": 16_448, "128, g=2": 16_512}
+    assert counts == {"64/2": 8_256, "64/1": 16_448, "128/2": 16_512}
     assert count(AllConv(depthwise=True).backbone) == 2_349_312 - 512
 
 
@@ -86,6 +88,32 @@ def test_unchanged_layers_are_siamfc_s():
     assert set(own) - set(theirs) == {k for k in own if ".conv_p" in k or ".conv6" in k}
     with pytest.raises(ValueError, match=r"SiamFC of width 0\.25 has no layers for width 1"):
         AllConv().from_siamfc(siamfc)
+
+
+def test_the_norms_are_calibrated_before_training():
+    net = AllConv(0.125).initialise(torch.Generator().manual_seed(0))
+    batch = {"z": torch.randint(0, 256, (4, 127, 127, 3)), "x": torch.randint(0, 256, (4, 239, 239, 3))}
+    norm, weight = net.backbone.conv_p1[1], net.backbone.conv_p1[0].weight.clone()
+    before = norm.running_mean.clone()
+    calibrate(net, [batch] * 40)
+    assert not torch.equal(norm.running_mean, before)
+    assert torch.equal(net.backbone.conv_p1[0].weight, weight)
+    seen = net.eval().backbone[:2]
+    with torch.no_grad():
+        x = batch["x"].permute(0, 3, 1, 2).float()
+        out = seen[1][:2](seen[0](x))  # after the norm: about mean 0 and deviation 1
+    assert out.mean().abs() < 0.2
+    assert 0.7 < out.std() < 1.4
+
+
+def test_new_layers_learn_faster_and_vectors_do_not_decay():
+    net = AllConv(0.125)
+    groups = branch_groups(net, 7.0)
+    of = {id(p): g for g in groups for p in g["params"]}
+    assert len(of) == len(list(net.parameters()))
+    for name, p in net.named_parameters():
+        assert of[id(p)]["rate"] == (7.0 if ".conv_p" in name or ".conv6" in name else 1.0)
+        assert ("weight_decay" in of[id(p)]) == (p.ndim <= 1)
 
 
 def test_it_scores_and_tracks_as_siamfc_does():
