@@ -15,9 +15,10 @@ from traitlets import TraitError
 
 from trackerlib.data.folder import load_clip
 from trackerlib.data.sequence import NoFrames, Sequence
+from trackerlib.show.export import GIF_MOST, save
 from trackerlib.show.page import MOST
 from trackerlib.show.player import Player
-from trackerlib.show.scene import GIF_MOST, LARGEST
+from trackerlib.show.scene import LARGEST
 
 
 class Grey:
@@ -388,7 +389,7 @@ def test_what_is_saved_stays_what_was_shown(asked, tmp_path):
     player.results["mine"][:] = np.nan
     player.load(Sequence("Other", Grey(3), np.ones((3, 4))), {})
     assert is_near(still.drawn(30)[150, 400], (0, 114, 178))
-    assert len(load_clip(still.save(tmp_path / "a.mp4"))) == 50
+    assert len(load_clip(save(still, tmp_path / "a.mp4"))) == 50
 
 
 def test_the_buttons_save_the_selection_and_say_so(asked, tmp_path):

@@ -8,15 +8,13 @@ import html
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
 
 from ..provenance import write_chunks
-
-if TYPE_CHECKING:
-    from .scene import Scene
+from .scene import Scene
 
 _FOLDER = Path(__file__).parent
 # One script, in four files that are read in this order.

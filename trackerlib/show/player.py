@@ -22,6 +22,7 @@ from traitlets import Bool, Bytes, Dict, Float, Int, List, TraitError, Unicode, 
 
 from ..data.sequence import Sequence
 from ..notebook import results_root
+from .export import save
 from .page import PALETTE, SCRIPT, STYLE
 from .scene import Maps, Scene
 
@@ -182,8 +183,8 @@ class Player(anywidget.AnyWidget):
         return self.still().drawn(frame, width)
 
     def save(self, path: str | Path, frames: Iterable[int] | None = None) -> Path:
-        """Write frames with what is shown, as .mp4, .gif, .png, .jpg, .pdf or .html; see `Scene.save`."""
-        return self.still().save(path, frames)
+        """Write frames with what is shown, as .mp4, .gif, .png, .jpg, .pdf or .html; see `export.save`."""
+        return save(self.still(), path, frames)
 
     def contact_sheet(self, count: int = 8) -> str:
         """Up to `count` frames, evenly spread, as self-contained HTML."""
@@ -204,7 +205,7 @@ class Player(anywidget.AnyWidget):
 
     def _save_and_tell(self, scene: Scene, path: Path, frames: range) -> None:
         try:
-            scene.save(path, frames)
+            save(scene, path, frames)
         except Exception as error:  # a thread that dies would leave its user waiting
             self.tell(f"Not saved: {error or type(error).__name__}", fault=True)
         else:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64
 import difflib
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,14 +15,12 @@ import numpy as np
 
 from .. import boxes as B
 from ..data.sequence import Sequence
-from .page import write_page
-from .plots import RESPONSE_SPAN, STYLES, TRUTH, colour, overlaps, response_over, snapshots, spread
+from .plots import RESPONSE_SPAN, STYLES, TRUTH, colour, overlaps, response_over, spread
 from .tables import data_name
-from .video import draw_box, write_clip
+from .video import draw_box
 
 LARGEST = 1280  # width in pixels of the frames that a browser gets; larger ones are scaled down
 THUMBNAIL = 240
-GIF_WIDTH, GIF_MOST = 640, 1000  # pixels, and frames: all are in memory until the last is in
 TRUTH_NAME = "ground truth"
 _CANVAS_DASHES = dict(zip(STYLES, ([], [9, 4], [9, 3, 2, 3], [3, 3]), strict=True))  # as in the figures
 
@@ -202,34 +199,6 @@ class Scene:
             draw_box(image, self.sequence.boxes[frame] * scale, TRUTH, dashed=True)
         return image
 
-    def save(self, path: str | Path, frames: Iterable[int] | None = None) -> Path:
-        """Write frames, by default all, with what is shown: a clip (.mp4, .gif), a sheet of up to six of them (.png,
-        .jpg, .pdf), or a page that plays in any browser without a kernel (.html). Returns the path.
-
-        Raises ValueError for no frames or too many, a frame that is not there or cannot be read, another suffix, and a
-        path that would overwrite the video itself."""
-        path, count = Path(path), len(self.sequence)
-        frames = [int(t) for t in (range(count) if frames is None else frames)]
-        if not frames:
-            raise ValueError(f"{self.sequence.name}: no frames to save; select a first and a later last frame")
-        if outside := [t for t in frames if not 0 <= t < count]:
-            raise ValueError(f"{self.sequence.name} has frames 0 to {count - 1}, not {outside[0]}")
-        if path.exists() and any(path.samefile(source) for source in sources(self.sequence)):
-            raise ValueError(f"{path}: that is the video itself; choose another name")
-        suffix = path.suffix.lower()
-        if suffix == ".html":
-            return write_page(path, self, frames)
-        if suffix in (".png", ".jpg", ".jpeg", ".pdf"):
-            some = [frames[i] for i in spread(len(frames), 6)]
-            shown = {name: boxes if name in self.shown else None for name, boxes in self.results.items()}
-            return snapshots(self.sequence, shown, some, self.title, truth=TRUTH_NAME in self.shown).save(path)
-        if suffix == ".gif":
-            if len(frames) > GIF_MOST:
-                raise ValueError(f"{path}: {len(frames)} frames; a GIF holds at most {GIF_MOST}: select fewer, or .mp4")
-            width = min(GIF_WIDTH, self.size[0])
-            return write_clip(path, (self.drawn(t, width) for t in frames), self.fps)
-        return write_clip(path, (self.drawn(t) for t in frames), self.fps)
-
     def contact_sheet(self, count: int = 8) -> str:
         """Up to `count` frames, evenly spread, as self-contained HTML."""
         cells = []
@@ -286,12 +255,6 @@ def check_maps(sequence: Sequence, name: str, of: Maps) -> None:
         if (rows := len(of.get(part, ()))) != wanted:
             what = f"{part!r} for the {wanted} frames after the first, have {rows} rows"
             raise ValueError(f"{sequence.name}: the maps of {name} need {what}")
-
-
-def sources(sequence: Sequence) -> list[Path]:
-    """The files that the frames are read from."""
-    frames = sequence.frames
-    return [Path(path) for path in getattr(frames, "paths", [getattr(frames, "path", None)]) if path]
 
 
 def stretches(marks: np.ndarray) -> list[list[int]]:
