@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from . import boxes as B
+from .nn.checkpoints import weights_digest
 from .nn.correlation import correlate_scales
 from .nn.recurrent import SequenceRegressor
 from .nn.squeezenet import FEATURES, SqueezeNet, whole_frame
@@ -123,9 +124,8 @@ def averaging(pool: nn.Conv2d) -> None:
 class Memory(nn.Module):
     """The LSTM and its read-out: windows `(B, T, 1028)` of Eq. 5 to boxes `(B, 4)`, cx, cy, w, h in shares of frames.
 
-    features: length of cnn_fea. It is brought to mean 0 and deviation 1 by two buffers that training sets: its numbers
-    are a hundred times as large as those of cnn_loc, which would be lost beside them. (The paper has no such step.)
-    """
+    features: length of cnn_fea. It is brought to mean 0 and deviation 1 by two buffers that training sets, so that
+    cnn_loc, four numbers below 1, does not depend on its scale. (The paper has no such step.)"""
 
     def __init__(self, features: int = FEATURES, hidden: int | None = None, readout: str = "linear"):
         super().__init__()
@@ -204,6 +204,7 @@ class SiaMemoryTracker(SiamFCTracker):
         super().__init__(net, config, name, device, dtype)
         self.squeezenet = folded(squeezenet, dtype).to(self.device)
         self.memory = memory.to(self.device).eval()
+        self.vector_name = f"SqueezeNet's vector, weights {weights_digest(squeezenet)[:8]}"
 
     def init(self, frames: Frames, boxes: Tensor) -> SiaMemoryState:
         first = super().init(frames, boxes)
@@ -232,7 +233,7 @@ class SiaMemoryTracker(SiamFCTracker):
 
     def _vectors(self, frames: Frames) -> Tensor:
         """cnn_fea of each lane's frame `(B, 1024)`, made once a frame for all lanes that see it."""
-        return torch.cat(frames.once("SqueezeNet's vector", lambda image: self.squeezenet.vector(whole_frame(image))))
+        return torch.cat(frames.once(self.vector_name, lambda image: self.squeezenet.vector(whole_frame(image))))
 
 
 def _leaves(state: SiamFCState) -> dict[str, Tensor]:

@@ -5,12 +5,6 @@ from pathlib import Path
 import nbformat
 
 
-def book_of(*cells: str) -> nbformat.NotebookNode:
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return book
-
-
 def changed(path: Path, **parameters: str) -> nbformat.NotebookNode:
     """A notebook with other values of some text parameters."""
     book = nbformat.read(path, as_version=4)

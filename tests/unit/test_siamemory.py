@@ -359,4 +359,6 @@ def test_the_shipped_siamese_branch_loads_and_says_what_it_saw():
     net = AllConv()
     load_into(net, read_tensors(path), str(path))
     assert net.bias < -1  # learned: most of a search image is not the target
-    assert {"Basketball", "rendered-train-0000"} & set(provenance(path)["seen"])
+    seen, begun = (set(provenance(weights_file(name))["seen"]) for name in ("siamemory-siamese", "siamfc"))
+    assert {"Basketball", "train-0399"} <= seen
+    assert begun <= seen  # what the layers that it took over have seen

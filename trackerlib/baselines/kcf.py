@@ -39,7 +39,7 @@ class KCFConfig:
     halve: float = 100.0  # targets of this sqrt(w h) and above are tracked in the image of half the size
     scales: int = 1  # sizes tried a frame; the paper's tracker has one
     step: float = 1.05  # their ratio, and
-    preference: float = 0.95  # the weight of all but the middle one, as the variant of the OpenCV authors has them
+    preference: float = 0.95  # the weight of all but the middle one, as KCFcpp has them
 
 
 KCF_HOG = KCFConfig()

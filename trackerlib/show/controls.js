@@ -67,11 +67,13 @@ class Player extends View {
   }
 
   key(event) {
-    const { target, key } = event, arrows = ["ArrowLeft", "ArrowRight", "Home", "End"].includes(key);
-    if (target.matches("input[type=number], select") || event.ctrlKey || event.metaKey || event.altKey) return;
-    if ((target.matches("button, input") && [" ", "Enter"].includes(key)) || (target.matches("input[type=range]") && arrows)) {
-      if (!(target.matches("input[type=range]") && key === " ")) return; // theirs
-    }
+    const { target, key } = event, theirs = {
+      "input[type=number], select": true,
+      "input[type=range]": ["ArrowLeft", "ArrowRight", "Home", "End"].includes(key),
+      "button, input[type=checkbox]": [" ", "Enter"].includes(key),
+    };
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (Object.entries(theirs).some(([who, wants]) => wants && target.matches(who))) return;
     const far = event.shiftKey ? 10 : 1, tracker = this.clip.trackers[Number(key) - 1];
     const act = {
       " ": () => this.toggle.click(),

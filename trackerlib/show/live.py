@@ -32,19 +32,17 @@ class DrawAndTrack:
     path:   a video, or a folder of images; by default the user names one
     folder: where `save` and the player's buttons write; by default results/interactive/player
 
-    `boxes` are what was found and drawn, `(T, 4)`, 0-based, NaN where there is nothing yet; `drawn` the frames that a
-    box was drawn on.
-
+    `boxes` are what was found and drawn, `(T, 4)`, 0-based, NaN where there is nothing yet.
     Draw a box on any frame: tracking starts there and goes on to the end, and the boxes before that frame stay as they
     are. To correct, go to the frame where the tracker errs, and draw again: a tracker at work stops for it.
     A mistake is told in the widget and changes nothing."""
 
     def __init__(self, path: str | Path = "", tracker: str = "siamfc-3s", weights: str = "", folder: str | Path = ""):
-        self.folder, self.player, self.drawn = folder or None, None, set()
+        self.folder, self.player = folder or None, None
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
-        self._unsaved = self._warned = None
-        wide = {"style": {"description_width": "70px"}, "layout": widgets.Layout(flex="1 1 260px", max_width="560px")}
+        self._unsaved, self._warned = False, ""  # boxes that no file has, and the path that was asked for twice
+        wide = wide_field()
         self.path = widgets.Text(str(path), description="video", placeholder="clip.mp4, or a folder of images", **wide)
         if tracker not in OFFERED:
             raise ValueError(f"no tracker is called {tracker!r}{near(tracker, OFFERED)}")
@@ -53,12 +51,9 @@ class DrawAndTrack:
         self.weights = widgets.Dropdown(options=known, value=weights, description="weights", **wide)
         self.out = widgets.Text(description="save to", placeholder="by default NAME.txt, in OTB's format", **wide)
         self.opening = _button("Open", "open the video or folder", self.open)
-        self.drawing = widgets.ToggleButton(
-            False, description="Draw a box", disabled=True, tooltip="then drag on the frame"
-        )
-        self.tracking = _button(
-            "Track", "track on from the last box at or before this frame", self.track, disabled=True
-        )
+        facts = {"description": "Draw a box", "tooltip": "then drag on the frame"}
+        self.drawing = widgets.ToggleButton(False, disabled=True, **facts)
+        self.tracking = _button("Track", "track on from the last box up to this frame", self.track, disabled=True)
         self.stopping = _button("Stop", "stop tracking; what was found stays", self._halt, disabled=True)
         self.saving = _button("Save boxes", "write a row x,y,w,h a frame, first pixel 1", self._save, disabled=True)
         self.said = widgets.HTML()
@@ -95,7 +90,7 @@ class DrawAndTrack:
             self.say("There are boxes that were not saved: save them, or press Open again to drop them.", fault=True)
             return
         self.stop()
-        self._unsaved = self._warned = None
+        self._unsaved, self._warned = False, ""
         results = {"tracked": np.full((len(clip), 4), np.nan)}
         if self.player is None:
             self.player = Player(clip, results, folder=self.folder)
@@ -103,7 +98,6 @@ class DrawAndTrack:
             self.player.observe(lambda change: setattr(self.drawing, "value", change["new"]), "drawing")
         else:
             self.player.load(clip, results)
-        self.drawn.clear()
         self.box.children = [self._rows[0], self.player, *self._rows[1:], self.said]
         for control in (self.drawing, self.tracking, self.saving):
             control.disabled = False
@@ -114,7 +108,6 @@ class DrawAndTrack:
         """A box `(4,)` was drawn on a frame: keep it, and track from there."""
         box = np.asarray(box, np.float64)
         self.player.put(self._name, frame, box)
-        self.drawn.add(frame)
         self._unsaved, self.drawing.value = True, False
         self._start(frame, box)
 
@@ -151,13 +144,12 @@ class DrawAndTrack:
         if Path(path).suffix.lower() != ".txt":
             raise ValueError(f"{path}: boxes are written as .txt")
         write_text(path, format_rows(B.to_one_based(self.boxes)))
-        self._unsaved = None
+        self._unsaved = False
         return Path(path)
 
     def say(self, text: str, fault: bool = False) -> None:
         """Write a line below the controls, a fault in red."""
-        style = "color:var(--jp-error-color0,#b71c1c);font-weight:600" if fault else ""
-        self.said.value = f"<div role='{'alert' if fault else 'status'}' style='{style}'>{html.escape(text)}</div>"
+        self.said.value = line(text, fault)
 
     def _save(self) -> None:
         try:
@@ -167,9 +159,7 @@ class DrawAndTrack:
             self.say(f"Not saved: {error}", fault=True)
         else:
             missing = int(np.isnan(self.boxes).any(1).sum())
-            self.say(
-                f"Saved {path}: {len(self.boxes)} rows" + (f", {missing} of them without a box" if missing else "")
-            )
+            self.say(f"Saved {path}: {len(self.boxes)} rows{f', {missing} of them without a box' * bool(missing)}")
 
     def _start(self, frame: int, box: np.ndarray) -> None:
         """Track from a box in a thread of its own, which begins when the one before has ended."""
@@ -235,6 +225,17 @@ def _button(text: str, tip: str, act: Callable[[], None], disabled: bool = False
     button = widgets.Button(description=text, tooltip=tip, disabled=disabled)
     button.on_click(lambda _: act())
     return button
+
+
+def wide_field() -> dict[str, Any]:
+    """How a text field or list among the controls looks."""
+    return {"style": {"description_width": "70px"}, "layout": widgets.Layout(flex="1 1 260px", max_width="560px")}
+
+
+def line(text: str, fault: bool) -> str:
+    """A line below controls, as HTML; a fault in red."""
+    style = "color:var(--jp-error-color0,#b71c1c);font-weight:600" if fault else ""
+    return f"<div role='{'alert' if fault else 'status'}' style='{style}'>{html.escape(text)}</div>"
 
 
 def bundle(box: widgets.Widget, player: Player | None, otherwise: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -211,8 +211,11 @@ class Player(anywidget.AnyWidget):
         else:
             self.tell(f"Saved {path} ({len(frames)} frames, {path.stat().st_size / 1e6:.1f} MB)")
 
+    def __repr__(self) -> str:
+        return f"Player({self.scene.title}, {len(self.sequence)} frames, {', '.join(self.results)})"
+
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
         """The widget where a kernel and a browser are there, and always a static sheet for where they are not."""
         live, metadata = ({}, {}) if os.environ.get("TRK_HEADLESS") else super()._repr_mimebundle_(**kwargs)
-        text = f"Player({self.scene.title}, {len(self.sequence)} frames, {', '.join(self.results)})"
+        text = repr(self)
         return live | {"text/html": self.contact_sheet(), "text/plain": text}, metadata

@@ -324,10 +324,12 @@ def overlap_plot(
     return figure
 
 
-def overlaps(sequence, boxes: np.ndarray) -> np.ndarray:
-    """IoU `(T,)` with the annotation; NaN where there is no box, or no target to compare it with."""
-    known = np.isfinite(boxes).all(1) & np.isfinite(sequence.boxes).all(1) & ~sequence.absent
-    return np.where(known, B.iou(sequence.boxes, boxes), np.nan)
+def overlaps(sequence, boxes: np.ndarray, frames: slice = slice(None)) -> np.ndarray:
+    """IoU `(T,)` with the annotation, or that of some frames; NaN where there is no box, or no target to compare it
+    with."""
+    truth, boxes = sequence.boxes[frames], boxes[frames]
+    known = np.isfinite(boxes).all(1) & np.isfinite(truth).all(1) & ~sequence.absent[frames]
+    return np.where(known, B.iou(truth, boxes), np.nan)
 
 
 def outline(box, index: int) -> Rectangle:

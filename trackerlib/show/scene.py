@@ -63,7 +63,7 @@ class Scene:
                 raise ValueError(f"maps of {name!r}, which has no boxes; there are boxes of {known}")
             check_maps(sequence, name, kept)
         title = ", ".join(filter(None, [data_name(dataset), sequence.name]))
-        known = bool(np.isfinite(sequence.boxes).all(1).any())
+        known = _annotated(sequence)
         fps = float(getattr(sequence.frames, "fps", 25.0))
         copied = {name: dict(kept) for name, kept in (maps or {}).items()}
         return cls(sequence, results, copied, title, (*results, *[TRUTH_NAME] * known), fps=fps)
@@ -83,18 +83,11 @@ class Scene:
         return [f"{name}: {kind}" for name, of in self.maps.items() for kind in of if kind != "region"]
 
     def _measure(self, row: int, frames: slice) -> None:
-        boxes, sequence = list(self.results.values())[row], self.sequence
-        part = Sequence(
-            sequence.name,
-            range(len(sequence))[frames],
-            sequence.boxes[frames],
-            raw=sequence.boxes[frames],
-            absent=sequence.absent[frames],
-        )
-        overlap = overlaps(part, boxes[frames])
-        error = np.where(np.isfinite(overlap), B.centre_error(part.boxes, boxes[frames]), np.nan)
+        boxes, truth = list(self.results.values())[row], self.sequence.boxes[frames]
+        overlap = overlaps(self.sequence, boxes, frames)
+        error = np.where(np.isfinite(overlap), B.centre_error(truth, boxes[frames]), np.nan)
         begun = np.maximum.accumulate(np.isfinite(boxes).all(1))[frames]
-        lost = np.isfinite(part.boxes).all(1) & ~part.absent & begun & ~(overlap > 0)
+        lost = np.isfinite(truth).all(1) & ~self.sequence.absent[frames] & begun & ~(overlap > 0)
         for of, values in ((self.overlaps, overlap), (self.errors, error), (self.lost, lost)):
             of[row, frames] = values
 
@@ -102,7 +95,7 @@ class Scene:
 
     def described(self) -> dict[str, Any]:
         """What a browser must know before the frames: plain values."""
-        known = TRUTH_NAME in self.shown or bool(np.isfinite(self.sequence.boxes).all(1).any())
+        known = _annotated(self.sequence)
         judged = f"; continuous IoU{' with the box of each polygon' * (self.sequence.polygons is not None)}, no repairs"
         looks = [{"colour": colour(i), "dash": _CANVAS_DASHES[STYLES[i % 4]]} for i in range(len(self.results))]
         return {
@@ -255,6 +248,11 @@ def check_maps(sequence: Sequence, name: str, of: Maps) -> None:
         if (rows := len(of.get(part, ()))) != wanted:
             what = f"{part!r} for the {wanted} frames after the first, have {rows} rows"
             raise ValueError(f"{sequence.name}: the maps of {name} need {what}")
+
+
+def _annotated(sequence: Sequence) -> bool:
+    """Whether a target is known in any frame."""
+    return bool(np.isfinite(sequence.boxes).all(1).any())
 
 
 def stretches(marks: np.ndarray) -> list[list[int]]:

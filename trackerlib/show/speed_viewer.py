@@ -15,7 +15,7 @@ import nbformat
 import numpy as np
 
 from ..provenance import write_bytes
-from .browser import CHROMIUM, chromium, lab, page_in, run_all
+from .browser import CHROMIUM, book_of, chromium, lab, page_in, run_all
 
 SIZES = {"640x360": (640, 360), "1280x720": (1280, 720)}
 COUNT, MOVES = 160, 40
@@ -36,16 +36,16 @@ VIEWER_FIGURES = {
     for figure, of in {"fps": "frames painted a second", "move": "time to paint after a press on the slider"}.items()
 }
 _CELL = """
-from pathlib import Path
-import ipywidgets as widgets
 from trackerlib.data.folder import load_clip
-from trackerlib.images import read_image
-from trackerlib.show.player import Player
 clip = load_clip({folder!r})
 """
-_OURS = "Player(clip, {})"
+_OURS = """
+from trackerlib.show.player import Player
+Player(clip, {})
+"""
 _PLAIN = """
 import cv2
+import ipywidgets as widgets
 image, last = widgets.Image(format="jpeg"), len(clip) - 1
 play, slider = widgets.Play(min=0, max=last, interval=40), widgets.IntSlider(0, 0, last)
 widgets.jslink((play, "value"), (slider, "value"))
@@ -114,9 +114,7 @@ def write_numbered(folder: Path, count: int, size: tuple[int, int]) -> None:
 
 
 def _measured(browser, root: Path, frames: Path, name: str, cell: str) -> dict[str, float]:
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(_CELL.format(folder=str(frames)) + cell)])
-    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(book, root / f"{name}.ipynb")
+    nbformat.write(book_of(_CELL.format(folder=str(frames)) + cell), root / f"{name}.ipynb")
     ours = name == "player"
     picture = ".trk-canvas[data-frame]" if ours else "img.widget-image"
     slider = ".trk-slider" if ours else ".widget-slider .slider"

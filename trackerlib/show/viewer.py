@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import itertools
 import json
 import zipfile
@@ -20,7 +19,7 @@ from ..data import DATASETS, Dataset, load_dataset
 from ..data.formats import name_key
 from ..data.sequence import Sequence
 from ..notebook import results_root
-from .live import bundle
+from .live import bundle, line, wide_field
 from .player import Player
 from .scene import check_maps
 
@@ -45,12 +44,10 @@ class Viewer:
         self.player: Player | None = None
         self.dataset: Dataset | None = None
         self._runs: dict[str, StoredRun] = {}
-        wide = {"style": {"description_width": "70px"}, "layout": widgets.Layout(flex="1 1 260px", max_width="560px")}
+        wide = wide_field()
         self._given = {} if isinstance(dataset, str) else {dataset.name: dataset}
         name, options = next(iter(self._given), dataset), [*self._given, *(d for d in DATASETS if d != "folder")]
-        self.datasets = widgets.Combobox(
-            value=name, options=options, description="dataset", ensure_option=False, **wide
-        )
+        self.datasets = widgets.Combobox(value=name, options=options, description="dataset", **wide)
         self.root = widgets.Text(str(root), description="root", placeholder="folder of the dataset's files", **wide)
         self.attribute = widgets.Dropdown(options=[ANY], description="attribute", **wide)
         self.sequence = widgets.Dropdown(description="sequence", **wide)
@@ -103,8 +100,6 @@ class Viewer:
         self._list_sequences(sequence)
 
     def _list_sequences(self, sequence: str = "") -> None:
-        if self.dataset is None:
-            return
         with_it = self.dataset if self.attribute.value == ANY else self.dataset.having(self.attribute.value)
         known = not sequence or sequence in with_it
         self._tell("choice", "" if known else f"{self.dataset.name} has no sequence {sequence!r}")
@@ -164,9 +159,8 @@ class Viewer:
         """Say what is wrong with one of the choices; an empty text takes it back."""
         text = fault.args[0] if isinstance(fault, KeyError) and fault.args else fault
         self._faults[part] = str(text)
-        style = "color:var(--jp-error-color0,#b71c1c);font-weight:600"
-        told = [line for text in self._faults.values() for line in text.splitlines()]
-        self.said.value = "".join(f"<div role='alert' style='{style}'>{html.escape(line)}</div>" for line in told)
+        told = [fault for text in self._faults.values() for fault in text.splitlines()]
+        self.said.value = "".join(line(fault, True) for fault in told)
 
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
         faults = "; ".join(filter(None, self._faults.values()))
