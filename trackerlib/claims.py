@@ -148,6 +148,12 @@ def _ours(record: Mapping[str, Any]) -> dict[str, Any]:
     return {"ours": record.get("value"), "low": low, "high": high, **facts, "our_data": record.get("dataset")}
 
 
+def disputed(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The printed numbers that other published ones contradict, as their notes tell."""
+    columns = ("paper", "place", "tracker", "metric", "value", "note")
+    return [{c: row[c] for c in columns} for row in rows if row["note"].startswith("contradicts")]
+
+
 def headline(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """How many of the papers' own claims and orderings got each verdict; what prints no number is not counted.
 
@@ -194,6 +200,8 @@ def _page(results: Path, rows: list[dict[str, Any]], gone: list[str]) -> str:
         "<h2>Measured by these stages</h2>",
         _table(measured(results), ("stage", "name", "value", "low", "high", "n", "seen", "convention", "data")),
         f"<p>Left out, in stages.yaml no more: {html.escape(', '.join(gone) or 'none')}.</p>",
+        "<h2>Printed numbers that other published ones contradict</h2>",
+        _table(disputed(rows), ("paper", "place", "tracker", "metric", "value", "note")),
         "<h2>Claims</h2>",
     ]
     reported = ("place", "dataset", "protocol", "tracker", "metric", "value", "provenance")

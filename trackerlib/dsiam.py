@@ -14,15 +14,28 @@ the regularisation lambda are learned by joint training on clips.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import boxes as B
+from .nn.checkpoints import load_into, provenance, read_tensors, weights_digest, weights_file
 from .nn.correlation import correlate_scales
 from .nn.fourier import Regress, regress
-from .siamfc import EXEMPLAR, SEARCH, SiamFC, SiamFCConfig, SiamFCTracker, joined, labels, logistic_loss, mean_colours
+from .siamfc import (
+    EXEMPLAR,
+    SEARCH,
+    SiamFC,
+    SiamFCConfig,
+    SiamFCTracker,
+    joined,
+    labels,
+    load_siamfc,
+    logistic_loss,
+    mean_colours,
+)
 from .tracker import Frames, Output, State, lane_by_lane
 
 CELLS = 17  # of a response, a side
@@ -75,6 +88,36 @@ def _inverse_softplus(value: float, count: int) -> Tensor:
     if value <= 0:
         raise ValueError(f"lambda is above 0, not {value}")
     return torch.full((count,), value, dtype=torch.float64).expm1().log().float()
+
+
+def load_dsiam(weights: str | Path, layers: tuple[str, ...] = ("conv5",), seed: int = 0) -> DSiam:
+    """The network of DSiam (`layers` of one) or DSiamM (of two).
+
+    weights: what joint training made: a file of `DSiam`, with the features in it, or without them and their SiamFC
+             named as `base` in its provenance, with its digest; or weights of SiamFC, all else as before training."""
+    tensors = {} if str(weights) == "random" else read_tensors(weights_file(weights))
+    if "rho_v" not in tensors:
+        return DSiam(load_siamfc(weights, seed), layers).eval()
+    path, width = weights_file(weights), tensors.get("base.backbone.conv1.0.weight")
+    base = SiamFC(len(width) / 96) if width is not None else _base(path)
+    net = DSiam(base, layers)
+    if len(tensors["rho_v"]) != len(layers):
+        of = ("dsiam", "dsiamm")[len(tensors["rho_v"]) - 1 : len(tensors["rho_v"])]
+        raise ValueError(f"{path}: trained for {len(tensors['rho_v'])} layers, want {len(layers)}: use {', '.join(of)}")
+    kept = {} if width is not None else {f"base.{k}": v for k, v in base.state_dict().items()}
+    load_into(net, kept | tensors, str(path))
+    return net.eval()
+
+
+def _base(path: Path) -> SiamFC:
+    """The SiamFC that a file of DSiam without features was trained on."""
+    origin = provenance(path)
+    if "base" not in origin:
+        raise ValueError(f"{path}: holds no features, and no {path.stem}.json beside it names their SiamFC as `base`")
+    base = load_siamfc(origin["base"])
+    if origin.get("base_sha", weights_digest(base)) != weights_digest(base):
+        raise ValueError(f"{path}: was trained on other weights than {origin['base']} are now; train it anew")
+    return base
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from . import boxes as B
 from .images import context_crops, mean_colour
+from .nn.checkpoints import load_into, read_tensors, weights_file
 from .nn.correlation import correlate_scales
 from .tracker import Frames, Output, State, lane_by_lane
 
@@ -86,6 +88,20 @@ class SiamFC(nn.Module):
         z, x = self.embed(z).float(), self.embed(x).float()
         with torch.autocast(z.device.type, enabled=False):  # 9216 products a cell: summed in float32
             return self.scale * correlate_scales(z, x) + self.bias
+
+
+def load_siamfc(weights: str | Path, seed: int = 0) -> SiamFC:
+    """The network of a weights file or shipped name, at the file's own width; "random" is an untrained one."""
+    if str(weights) == "random":
+        return SiamFC().initialise(torch.Generator().manual_seed(seed)).eval()
+    path = weights_file(weights)
+    tensors = read_tensors(path)
+    first = tensors.get("backbone.conv1.0.weight")
+    if first is None or first.ndim != 4:
+        raise ValueError(f"{path}: not weights of SiamFC: no convolution backbone.conv1.0.weight")
+    net = SiamFC(width=len(first) / 96)
+    load_into(net, tensors, str(path), optional=("bias",))
+    return net.eval()
 
 
 def folded(net: nn.Module, dtype: torch.dtype = torch.float32) -> nn.Module:

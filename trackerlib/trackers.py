@@ -9,67 +9,24 @@ import torch
 
 from .baselines.kcf import KCF_GREY, KCF_HOG, KCFConfig, KCFTracker
 from .config import configured, near
-from .dsiam import DSIAM, DSIAM_VGG19, DSiam, DSiamTracker
+from .dsiam import DSIAM, DSIAM_VGG19, DSiam, DSiamTracker, load_dsiam
 from .interchange import InitUpdate, is_init_update
-from .nn.checkpoints import load_into, provenance, read_tensors, weights_digest, weights_file
+from .nn.checkpoints import provenance, weights_digest, weights_file
 from .nn.vgg import load_vgg19
 from .provenance import canonical, file_sha256, sha256
+from .siamemory import SIAMEMORY, SiaMemoryTracker, load_siamemory
 from .siamfc import (
     SIAMFC_3S,
     SIAMFC_3S_PYTORCH,
     SIAMFC_5S,
     SIAMFC_5S_PAPER,
-    SiamFC,
     SiamFCConfig,
     SiamFCTracker,
+    load_siamfc,
 )
 from .tracker import Tracker
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-def load_siamfc(weights: str | Path, seed: int = 0) -> SiamFC:
-    """The network of a weights file or shipped name, at the file's own width; "random" is an untrained one."""
-    if str(weights) == "random":
-        return SiamFC().initialise(torch.Generator().manual_seed(seed)).eval()
-    path = weights_file(weights)
-    tensors = read_tensors(path)
-    first = tensors.get("backbone.conv1.0.weight")
-    if first is None or first.ndim != 4:
-        raise ValueError(f"{path}: not weights of SiamFC: no convolution backbone.conv1.0.weight")
-    net = SiamFC(width=len(first) / 96)
-    load_into(net, tensors, str(path), optional=("bias",))
-    return net.eval()
-
-
-def load_dsiam(weights: str | Path, layers: tuple[str, ...] = ("conv5",), seed: int = 0) -> DSiam:
-    """The network of DSiam (`layers` of one) or DSiamM (of two).
-
-    weights: what joint training made: a file of `DSiam`, with the features in it, or without them and their SiamFC
-             named as `base` in its provenance, with its digest; or weights of SiamFC, all else as before training."""
-    tensors = {} if str(weights) == "random" else read_tensors(weights_file(weights))
-    if "rho_v" not in tensors:
-        return DSiam(load_siamfc(weights, seed), layers).eval()
-    path, width = weights_file(weights), tensors.get("base.backbone.conv1.0.weight")
-    base = SiamFC(len(width) / 96) if width is not None else _base(path)
-    net = DSiam(base, layers)
-    if len(tensors["rho_v"]) != len(layers):
-        of = ("dsiam", "dsiamm")[len(tensors["rho_v"]) - 1 : len(tensors["rho_v"])]
-        raise ValueError(f"{path}: trained for {len(tensors['rho_v'])} layers, want {len(layers)}: use {', '.join(of)}")
-    kept = {} if width is not None else {f"base.{k}": v for k, v in base.state_dict().items()}
-    load_into(net, kept | tensors, str(path))
-    return net.eval()
-
-
-def _base(path: Path) -> SiamFC:
-    """The SiamFC that a file of DSiam without features was trained on."""
-    origin = provenance(path)
-    if "base" not in origin:
-        raise ValueError(f"{path}: holds no features, and no {path.stem}.json beside it names their SiamFC as `base`")
-    base = load_siamfc(origin["base"])
-    if origin.get("base_sha", weights_digest(base)) != weights_digest(base):
-        raise ValueError(f"{path}: was trained on other weights than {origin['base']} are now; train it anew")
-    return base
 
 
 def _siamfc(name: str, config: SiamFCConfig):
@@ -111,6 +68,15 @@ def _kcf(name: str, config: KCFConfig):
     return build
 
 
+def _siamemory(weights, device, dtype, seed, values) -> SiaMemoryTracker:
+    weights = weights or "siamemory"
+    net = load_siamemory(weights, seed)
+    tracker = SiaMemoryTracker(
+        net.siamese, net.squeezenet, net.memory, configured(SIAMEMORY, values), "siamemory", device, dtype
+    )
+    return _sealed(tracker, net, weights)
+
+
 def _sealed(tracker: SiamFCTracker, net: torch.nn.Module, weights: str | Path) -> SiamFCTracker:
     """The tracker with what results want to know of its weights: their digest, and which sequences they saw."""
     tracker.weights_sha = weights_digest(net)
@@ -126,6 +92,7 @@ TRACKERS = {
     "dsiam": _dsiam("dsiam", ("conv5",)),
     "dsiamm": _dsiam("dsiamm", ("conv5", "conv4")),
     "dsiamm-vgg19": _dsiam_vgg19,
+    "siamemory": _siamemory,
     "kcf": _kcf("kcf", KCF_HOG),
     "kcf-grey": _kcf("kcf-grey", KCF_GREY),
     "kcf-scale": _kcf("kcf-scale", replace(KCF_HOG, scales=3)),

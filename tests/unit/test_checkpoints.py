@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from trackerlib.nn.checkpoints import SIAMFC_V1, load_into, provenance, read_tensors, save_weights
-from trackerlib.siamfc import SiamFC
-from trackerlib.trackers import load_siamfc, load_tracker
+from trackerlib.siamfc import SiamFC, load_siamfc
+from trackerlib.trackers import load_tracker
 
 
 def network(width=0.125):

@@ -172,6 +172,18 @@ def test_the_report_puts_reported_beside_measured(results):
     assert "<img src='siamfc/2_otb/plot.png'" in text
 
 
+def test_printed_numbers_that_public_ones_contradict_stand_in_the_report(results):
+    """SPEC 2.6: SiaMemory's percentages put KCF above SiamFC, where public result files have it far below."""
+    found = claims.disputed(claims.compare(results))
+    assert [(row["tracker"], row["value"]) for row in found] == [
+        ("SiamMemory vs KCF", "18.5"),
+        ("SiamMemory vs KCF", "14.9"),
+        ("SiamMemory vs SiamFC", "26.2"),
+    ]
+    text = claims.write_report(results)[0].read_text()
+    assert "contradicts public result files: it makes KCF&#x27;s AUC 0.589, above SiamFC&#x27;s 0.537" in text
+
+
 def test_an_unfinished_stage_does_not_count(results):
     (results / "siamfc/2_otb/manifest.json").unlink()
     assert claims.collect(results) == {}

@@ -17,6 +17,7 @@ from trackerlib.dsiam import (
     DSIAM_RELEASE,
     DSiam,
     DSiamTracker,
+    load_dsiam,
     saliency,
 )
 from trackerlib.images import context_crops, to_tensor
@@ -25,7 +26,7 @@ from trackerlib.nn.correlation import cross_correlate
 from trackerlib.nn.vgg import VGG19
 from trackerlib.siamfc import SiamFC
 from trackerlib.tracker import Frames
-from trackerlib.trackers import load_dsiam, load_tracker
+from trackerlib.trackers import load_tracker
 
 BOTH = ("conv5", "conv4")
 

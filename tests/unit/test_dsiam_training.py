@@ -7,11 +7,11 @@ import torch
 
 from trackerlib.boxes import centre
 from trackerlib.data import load_dataset
-from trackerlib.dsiam import DSIAM, DSiam, DSiamTracker, calibrated_threshold, clip_loss, shifted_labels
+from trackerlib.dsiam import DSIAM, DSiam, DSiamTracker, calibrated_threshold, clip_loss, load_dsiam, shifted_labels
 from trackerlib.nn.checkpoints import provenance, save_weights, weights_file
-from trackerlib.siamfc import SiamFC, labels, logistic_loss
+from trackerlib.siamfc import SiamFC, labels, load_siamfc, logistic_loss
 from trackerlib.tracker import Frames
-from trackerlib.trackers import load_dsiam, load_siamfc, load_tracker
+from trackerlib.trackers import load_tracker
 
 BOTH = ("conv5", "conv4")
 

@@ -8,9 +8,8 @@ import torch
 from trackerlib import dsiam
 from trackerlib.data import load_dataset
 from trackerlib.data.clips import ClipSampler
-from trackerlib.dsiam import DSIAM, DSiam, clip_loss
+from trackerlib.dsiam import DSIAM, DSiam, clip_loss, load_dsiam
 from trackerlib.siamfc import SiamFC
-from trackerlib.trackers import load_dsiam
 from trackerlib.training.loop import FitConfig, fit, read_log
 
 BOTH = ("conv5", "conv4")

@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from trackerlib.data import load_dataset
 from trackerlib.images import to_tensor
-from trackerlib.nn.checkpoints import load_into, provenance, read_tensors, weights_file
+from trackerlib.nn.checkpoints import (
+    load_into,
+    provenance,
+    read_tensors,
+    save_weights,
+    weights_digest,
+    weights_file,
+)
 from trackerlib.nn.recurrent import SequenceRegressor
 from trackerlib.nn.squeezenet import SqueezeNet
 from trackerlib.siamemory import (
     CONV6,
     AllConv,
     Memory,
+    SiaMemory,
     SiaMemoryConfig,
     SiaMemoryTracker,
+    Track,
+    WindowSampler,
+    allconv_of,
     averaging,
     branch_groups,
     calibrate,
     in_pixels,
     in_shares,
+    load_siamemory,
     memory_loss,
+    memory_of,
 )
 from trackerlib.siamfc import SiamFC, SiamFCTracker, folded
 from trackerlib.tracker import Frames
+from trackerlib.trackers import load_tracker
 
 
 @pytest.fixture(scope="module")
@@ -260,9 +275,12 @@ def parts():
 class Said(torch.nn.Module):
     """A memory that says one box, and keeps what it read."""
 
+    vector = "mean-max"
+
     def __init__(self, box):
         super().__init__()
         self.box, self.read = torch.tensor(box), []
+        self.regressor = SequenceRegressor(128 + 4, 16)
 
     def forward(self, windows):
         self.read.append(windows)
@@ -338,7 +356,7 @@ def test_a_frame_s_vector_is_made_once_for_all_lanes(parts, monkeypatch):
     tracker, *_ = run(parts, lanes=1, count=1)
     calls = []
     vector = tracker.squeezenet.vector
-    monkeypatch.setattr(SqueezeNet, "vector", lambda net, images: calls.append(1) or vector(images))
+    monkeypatch.setattr(SqueezeNet, "vector", lambda net, *given: calls.append(1) or vector(*given))
     run(parts, lanes=4, count=3)
     assert len(calls) == 3
 
@@ -349,9 +367,167 @@ def test_lanes_keep_to_themselves(parts):
     torch.testing.assert_close(outputs[-1].boxes, outputs[-1].boxes[:1].expand(3, 4), atol=1e-3, rtol=0)
 
 
-def test_an_unknown_mode_is_refused():
-    with pytest.raises(ValueError, match="mode is one of memory, lstm_open_loop, siam_only, not 'lstm'"):
-        SiaMemoryConfig(mode="lstm")
+@pytest.mark.parametrize(
+    ("said", "make"),
+    [
+        ("mode is one of memory, lstm_open_loop, siam_only, not 'lstm'", lambda: SiaMemoryConfig(mode="lstm")),
+        ("readout is one of linear, slice, change, not 'last'", lambda: Memory(8, 4, "last")),
+        ("vector is one of mean-max, halves, mean, not 'max'", lambda: Memory(8, 4, vector="max")),
+        ("regularisation is one of l2, feature, none, not 'l1'", lambda: memory_loss(Memory(8, 4), {}, "l1")),
+    ],
+)
+def test_an_unknown_reading_is_refused(said, make):
+    with pytest.raises(ValueError, match=said):
+        make()
+
+
+def test_a_changing_memory_answers_by_how_much_the_last_box_moves():
+    net = Memory(12, 9, "change").initialise(torch.Generator().manual_seed(0))
+    net.regressor.readout.weight.data.zero_()
+    net.regressor.readout.bias.data.copy_(torch.tensor([0.1, 0, 0, -0.2]))
+    windows = windows_of(3)["windows"]
+    torch.testing.assert_close(net(windows), windows[:, -1, -4:] + torch.tensor([0.1, 0, 0, -0.2]))
+
+
+def test_of_512_means_a_layer_of_its_own_makes_1024():
+    """M3: the LSTM reads 1028 numbers whichever vector it is given."""
+    assert Memory(512, 16, vector="mean").regressor.lstm.input_size == 1028
+    assert Memory(1024, 16, vector="halves").regressor.lstm.input_size == 1028
+    assert Memory(512, 16, vector="mean")(torch.zeros(2, 6, 516)).shape == (2, 4)
+
+
+def test_a_carried_state_is_one_long_window():
+    net = Memory(12, 9).initialise(torch.Generator().manual_seed(0)).eval()
+    windows, carried = windows_of(3)["windows"], torch.zeros(3, 2, 9)
+    for t in range(6):
+        box, carried = net.step(windows[:, t], carried)
+    torch.testing.assert_close(box, net(windows))
+
+
+def test_a_stateful_memory_remembers_more_than_a_window(parts):
+    """With windows of one frame, two frames that read alike are answered alike; with a carried state they are not."""
+    _, states, _ = run(parts, count=4, stateful=True, length=1)
+    assert not torch.equal(states[1].carried, states[2].carried)
+    _, windows, _ = run(parts, count=4, length=1)
+    assert torch.equal(windows[1].carried, torch.zeros(1, 2, 16))
+    assert not torch.equal(windows[3].box, states[3].box)
+
+
+# Windows of cached vectors
+
+
+def track(count: int = 20, since: int = 0, features: int = 3, speed: float = 0.01) -> Track:
+    """A target that moves to the right; what was measured lies a hundredth below it."""
+    truth = np.tile([0.2, 0.4, 0.1, 0.2], (count, 1))
+    truth[:, 0] += speed * np.arange(count)
+    starts = np.where(np.arange(count) < since, -1, since)
+    return Track(np.arange(count * features).reshape(count, features), truth + np.array([0, 0.01, 0, 0]), truth, starts)
+
+
+def test_windows_end_at_their_box_and_begin_with_the_first_frame_repeated():
+    one = track(since=4)
+    sampler = WindowSampler([one], 6, drop=0.0, moved=False)
+    assert sorted(sampler.frames[:, 1]) == list(range(4, 20))
+    for index in range(50):
+        sample = sampler[index]
+        t = int(np.flatnonzero(np.isclose(one.truth[:, 0], sample["boxes"][0]))[0])
+        rows = np.maximum(np.arange(t - 5, t + 1), 4)
+        np.testing.assert_allclose(sample["windows"][:, :3], one.vectors[rows])
+        np.testing.assert_allclose(sample["windows"][:, 3:], one.measured[rows], rtol=1e-6)
+
+
+def test_a_window_that_is_moved_keeps_its_motion():
+    sampler = WindowSampler([track()], 6, drop=0.0, moved=True)
+    steps = []
+    for index in range(60):
+        windows, box = (sampler[index][k] for k in ("windows", "boxes"))
+        np.testing.assert_allclose(windows[-1, 4:5] - 0.01, box[1:2], atol=1e-6)
+        np.testing.assert_allclose(windows[:, 5:], np.tile([0.1, 0.2], (6, 1)), atol=1e-6)
+        assert 0 <= box[0] <= 1
+        steps.append(windows[-1, 3] - windows[-2, 3])
+    assert {round(float(s), 3) for s in steps} == {0.01, -0.01, 0.0}  # 0.0: the first frame, repeated
+
+
+def test_a_dropped_measurement_is_the_one_before_it():
+    one = track()
+    sampler = WindowSampler([one], 6, drop=1.0, moved=False, seed=3)
+    windows = next(w for w in (sampler[k] for k in range(50)) if w["boxes"][0] > 0.3)
+    assert (windows["windows"][:, 3] == windows["windows"][0, 3]).all()
+
+
+def test_windows_depend_on_seed_and_index_alone():
+    a, b, other = (WindowSampler([track()], seed=seed) for seed in (1, 1, 2))
+    assert all((a[k]["windows"] == b[k]["windows"]).all() for k in range(5))
+    assert a.digest() == b.digest() != other.digest()
+    assert a.digest() != WindowSampler([track(speed=0.02)], seed=1).digest()
+    with pytest.raises(ValueError, match="no frame of 1 tracks was measured"):
+        WindowSampler([track(since=30)])
+
+
+# Files
+
+
+@pytest.fixture
+def whole_file(parts, tmp_path):
+    return saved(parts, tmp_path / "all.safetensors", {"seen": []})
+
+
+def saved(parts, path, origin, without=None):
+    save_weights(SiaMemory(*parts), path, origin, torch.float32, without)
+    return path
+
+
+def test_a_file_of_all_parts_comes_back(parts, whole_file):
+    net = load_siamemory(whole_file)
+    for ours, theirs in zip((net.siamese, net.squeezenet, net.memory), parts, strict=True):
+        assert weights_digest(ours) == weights_digest(theirs)
+    tracker = load_tracker("siamemory", whole_file, mode="siam_only")
+    assert (tracker.config.mode, tracker.name) == ("siam_only", "siamemory")
+
+
+@pytest.mark.parametrize("conv6", CONV6)
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_a_branch_s_readings_are_those_of_its_shapes(conv6, depthwise):
+    net = AllConv(0.25, conv6, depthwise).initialise(torch.Generator().manual_seed(0))
+    assert weights_digest(allconv_of(net.state_dict(), "x")) == weights_digest(net)
+
+
+@pytest.mark.parametrize(
+    ("readout", "vector", "features"), [("slice", "halves", 12), ("change", "mean", 6), ("linear", "mean-max", 12)]
+)
+def test_a_memory_s_readings_come_with_it(readout, vector, features):
+    net = Memory(features, 9, readout, vector).initialise(torch.Generator().manual_seed(0))
+    back = memory_of(net.state_dict(), "x")
+    assert (back.vector, weights_digest(back)) == (vector, weights_digest(net))
+    windows = torch.rand(2, 6, features + 4)
+    torch.testing.assert_close(back(windows), net(windows))
+
+
+def test_a_file_may_name_its_parts(parts, whole_file, tmp_path):
+    """As the shipped one does: it holds the memory alone."""
+    for part, net in (("siamese", parts[0]), ("squeezenet", parts[1])):
+        save_weights(net, tmp_path / f"{part}.safetensors", {}, torch.float32)
+    origin = {part: str(tmp_path / f"{part}.safetensors") for part in ("siamese", "squeezenet")}
+    origin |= {"siamese_sha": weights_digest(parts[0])}
+    path = saved(parts, tmp_path / "m.safetensors", origin, ("siamese.", "squeezenet."))
+    assert {name.split(".")[0] for name in read_tensors(path)} == {"memory"}
+    assert weights_digest(load_siamemory(path)) == weights_digest(load_siamemory(whole_file))
+    saved(parts, path, origin | {"squeezenet_sha": "0"}, ("siamese.", "squeezenet."))
+    with pytest.raises(ValueError, match=r"trained with another squeezenet than .* is now; train it anew"):
+        load_siamemory(path)
+    saved(parts, path, {}, ("siamese.", "squeezenet."))
+    with pytest.raises(ValueError, match=r"holds no siamese, and no m\.json beside it names its file"):
+        load_siamemory(path)
+
+
+def test_other_files_are_refused(parts, tmp_path):
+    save_weights(parts[0], tmp_path / "branch.safetensors", {})
+    with pytest.raises(ValueError, match="not weights of SiaMemory"):
+        load_siamemory(tmp_path / "branch.safetensors")
+    with pytest.raises(ValueError, match=r"not weights of AllConv: no 'backbone\.conv_p1\.0\.weight'"):
+        allconv_of(SiamFC(0.25).state_dict(), "x")
+    with pytest.raises(ValueError, match="not weights of Memory"):
+        memory_of({"mean": torch.zeros(3)}, "x")
 
 
 def test_the_shipped_siamese_branch_loads_and_says_what_it_saw():

@@ -4,8 +4,12 @@ import json
 import math
 
 import pytest
+import torch
 
 from trackerlib.bench import speed, speed_costs
+from trackerlib.nn.checkpoints import save_weights
+from trackerlib.nn.squeezenet import SqueezeNet
+from trackerlib.siamemory import AllConv, Memory, SiaMemory
 from trackerlib.siamfc import SiamFC
 from trackerlib.trackers import load_tracker
 
@@ -37,11 +41,16 @@ def test_jobs_take_turns():
     assert min(s.min() for s in seconds.values()) == pytest.approx(0, abs=1)
 
 
-def test_costs_are_those_that_are_told(monkeypatch):
+def test_costs_are_those_that_are_told(monkeypatch, tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    parts = (AllConv(0.25), SqueezeNet("1.1", 9, 0.25), Memory(256, 16))
+    save_weights(SiaMemory(*(part.initialise(generator) for part in parts)), tmp_path / "m.safetensors", {})
+
     def quarter(name, **config):
-        return load_tracker(name, "siamfc-quarter", **config)
+        return load_tracker(name, tmp_path / "m.safetensors" if name == "siamemory" else "siamfc-quarter", **config)
 
     monkeypatch.setattr(speed_costs, "load_tracker", quarter)
     found = speed_costs.bench_costs(frames=3, rounds=1)
     assert found.keys() == speed_costs.COST_FIGURES.keys()
     assert all(map(math.isfinite, found.values()))
+    assert found["siamemory_vectors_a_frame"] == 1

@@ -1,10 +1,21 @@
 """SqueezeNet: published counts, torchvision's names, and the vector that SiaMemory takes."""
 
+import math
+
 import pytest
 import torch
 
 from trackerlib.nn.checkpoints import save_weights
-from trackerlib.nn.squeezenet import FEATURES, Fire, SqueezeNet, load_squeezenet, whole_frame
+from trackerlib.nn.squeezenet import (
+    FEATURES,
+    Fire,
+    SqueezeNet,
+    class_loss,
+    load_squeezenet,
+    normed,
+    plain,
+    whole_frame,
+)
 
 
 def count(module) -> int:
@@ -40,6 +51,41 @@ def test_sizes_of_the_trunk_and_of_the_vector(version):
     assert (fire9.shape, vector.shape, scores.shape) == ((2, 512, 13, 13), (2, FEATURES), (2, 1000))
     torch.testing.assert_close(vector[:, :512], fire9.mean((2, 3)))
     torch.testing.assert_close(vector[:, 512:], fire9.amax((2, 3)))
+
+
+def test_other_readings_of_the_vector():
+    """M3: the means of both halves of fire9, one after the other, and those of the whole."""
+    net = SqueezeNet("1.1", 5, 0.25).initialise(torch.Generator().manual_seed(0)).eval()
+    images = torch.rand(2, 3, 224, 224, generator=torch.Generator().manual_seed(1)) * 255
+    with torch.inference_mode():
+        fire9, halves, mean = net.trunk(images), net.vector(images, "halves"), net.vector(images, "mean")
+    torch.testing.assert_close(mean, fire9.mean((2, 3)))
+    assert halves.shape == (2, 256)
+    torch.testing.assert_close(halves[:, :128], fire9[..., :7].mean((2, 3)))  # 13 columns: the middle one counts twice
+    torch.testing.assert_close(halves[:, 128:], fire9[..., 6:].mean((2, 3)))
+
+
+def test_norms_fold_away_into_squeezenet_s_own_layers():
+    own = SqueezeNet("1.1", 5, 0.25).initialise(torch.Generator().manual_seed(0))
+    net, images = normed(own), torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(1)) * 255
+    net.train()
+    for _ in range(3):  # statistics other than 0 and 1
+        net(images)
+    back = plain(net)
+    assert back.state_dict().keys() == own.state_dict().keys()
+    assert sum(isinstance(m, torch.nn.BatchNorm2d) for m in net.modules()) == 25  # the stem's and three a Fire
+    with torch.inference_mode():
+        torch.testing.assert_close(back(images), net.eval()(images), rtol=1e-3, atol=1e-5)
+        assert not torch.allclose(back(images), own.eval()(images))
+
+
+def test_the_loss_of_no_knowledge_is_the_logarithm_of_the_classes():
+    net = SqueezeNet("1.1", 5, 0.25).initialise(torch.Generator().manual_seed(0)).eval()
+    net.classifier[1].weight.data.zero_()
+    batch = {"x": torch.randint(0, 256, (3, 64, 64, 3)), "y": torch.tensor([0, 2, 4])}
+    assert class_loss(net, batch).item() == pytest.approx(math.log(5))
+    net.classifier[1].bias.data.copy_(torch.tensor([-9.0, 9, -9, -9, -9]))  # a ReLU would make 0 of four of them
+    assert class_loss(net, batch).item() == pytest.approx(18, abs=1e-3)
 
 
 def test_images_are_normalised_as_imagenet_s():

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from trackerlib.data.crops import cut, cut_crops
-from trackerlib.data.samplers import STRONG, Augmentation, PairSampler
+from trackerlib.data.samplers import STRONG, Augmentation, ClassSampler, PairSampler
 from trackerlib.data.sequence import Dataset, Sequence
 from trackerlib.training.loop import FitConfig, fit, read_log
 
@@ -82,6 +82,23 @@ def test_both_crops_show_the_same_target_at_the_centre(store):
     sampler = PairSampler([store], none, weights={"real": 0, "still": 1})
     pair = sampler[0]
     np.testing.assert_array_equal(pair["z"], pair["x"][56:183, 56:183])
+
+
+def test_crops_come_with_their_class(store):
+    """Each class is drawn as often, and from its own sequence."""
+    calm = Augmentation(stretch=0, shift=0, lighting=0)
+    sampler = ClassSampler(store, {"a": "square", "b": "other"}, calm, size=97, seed=1)
+    assert sampler.classes == ["other", "square"]
+    drawn = [sampler[k] for k in range(60)]
+    assert {d["x"].shape for d in drawn} == {(97, 97, 3)}
+    for d in drawn:
+        own = store.crops[sampler.rows[sampler.classes[d["y"]]], 79:176, 79:176].astype(int)
+        assert np.abs(own - d["x"]).max((1, 2, 3)).min() <= 1  # a crop of that class, cut from its middle
+    assert 20 < sum(d["y"] for d in drawn) < 40
+    assert (sampler[7]["x"] == ClassSampler(store, {"a": "square", "b": "other"}, calm, 97, 1)[7]["x"]).all()
+    assert sampler.digest() != ClassSampler(store, {"a": "square", "b": "other"}, calm, 97, 2).digest()
+    with pytest.raises(ValueError, match="crops of 1 classes; sequences want a category"):
+        ClassSampler(store, {"a": "square", "b": ""})
 
 
 def test_gap_is_respected(tmp_path):

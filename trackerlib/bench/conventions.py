@@ -123,6 +123,7 @@ _OTB_MEASURES = (
     Measure("precision_20", "precision at 20 px", "precision", at=20),
     Measure("success_50", "success at 0.5", "success", at=10),
 )
+_AREAS = (_OTB_MEASURES[0], Measure("precision_auc", "precision AUC", "precision"), _OTB_MEASURES[1])
 _PYSOT_MEASURES = (*_OTB_MEASURES, Measure("normalized_precision_20", "normalised precision", _RELATIVE.name, at=20))
 _GOT10K_MEASURES = (
     Measure("ao", "AO", "success", mean_of="overlap"),
@@ -154,6 +155,9 @@ CONVENTIONS: dict[str, Convention] = {
         ),
         Convention(
             "pysot", "pysot-toolkit 8b5ced3b", metrics.pysot_frames, (_SUCCESS, _PRECISION, _RELATIVE), _PYSOT_MEASURES
+        ),
+        Convention(
+            "siamemory", "OTB MATLAB toolkit v1.0, both areas", metrics.otb_frames, (_SUCCESS, _PRECISION), _AREAS
         ),
         _rolo("rolo", "ROLO_evaluation.py", _ROLO),
         _rolo("rolo-drawn", "ROLO_evaluation.py, the curve as drawn", _ROLO_DRAWN),

@@ -105,10 +105,12 @@ def in_turns(work: dict[str, Callable], rounds: int, device: str) -> dict[str, n
 
 
 def track_videos(tracker: SiamFCTracker, videos: list[list[np.ndarray]], boxes: list[Tensor]) -> None:
-    state = None
+    """A lane a video; lanes given the same list of frames share its images."""
+    state, distinct = None, {id(v): v for v in videos}
+    lane = [list(distinct).index(id(v)) for v in videos]
     for t in range(len(videos[0])):
-        images = [to_tensor(v[t], tracker.device) for v in videos]
-        frames = Frames(images, list(range(len(videos))), [(str(i), t) for i in range(len(videos))])
+        images = [to_tensor(v[t], tracker.device) for v in distinct.values()]
+        frames = Frames(images, lane, [(str(i), t) for i in range(len(images))])
         if state is None:
             state = tracker.init(frames, torch.stack(boxes))
         else:

@@ -4,7 +4,9 @@ import numpy as np
 import torch
 
 from ..data import load_dataset
+from ..images import to_tensor
 from ..nn.fourier import regress
+from ..nn.squeezenet import whole_frame
 from ..trackers import load_tracker
 from .speed import in_turns, track_videos
 
@@ -18,6 +20,13 @@ COST_FIGURES = {
     "dsiam_centred_cost": "the release's way, with G cut around the target anew: one pass of the network more",
     "dsiamm_cost": "two layers, one lane (paper: 86 over 25, 3.4)",
     "dsiamm_cost_4_lanes": "two layers, four lanes",
+    "siamemory_cost": "time of a siamemory step over one of siamfc-3s, fp32, one lane",
+    "siamemory_cost_4_lanes": "the same with four lanes on four sequences",
+    "siamemory_cost_one_sequence": "the same with four lanes on one sequence, whose global vector they share",
+    "siamemory_cost_of_branch": "of it: the Siamese branch, whose poolings are convolutions, in SiamFC's place",
+    "siamemory_cost_of_vector": "of it: SqueezeNet on the whole frame",
+    "siamemory_cost_of_memory": "of it: the LSTM on its window",
+    "siamemory_vectors_a_frame": "passes of SqueezeNet a frame with four lanes on one sequence",
 }
 WITHOUT_V, WITHOUT_W = {"template": "first"}, {"suppression": False}
 
@@ -39,6 +48,23 @@ def bench_costs(device: str = "cpu", frames: int = 12, rounds: int = 5) -> dict[
     work |= {
         f"{name}, 4": lambda t=trackers[name]: track_videos(t, videos, boxes) for name in ("siamfc", "dsiam", "dsiamm")
     }
+    memory, alone = (load_tracker("siamemory", device=device, mode=mode) for mode in ("memory", "siam_only"))
+    window, image = (
+        torch.rand(1, memory.config.length, len(memory.memory.mean) + 4, device=device),
+        to_tensor(videos[0][0], device),
+    )
+    together, passes = [videos[0]] * 4, []
+    with memory.squeezenet.features.register_forward_hook(lambda *_: passes.append(1)), torch.inference_mode():
+        track_videos(memory, together, boxes[:1] * 4)
+    work |= {
+        "memory": lambda: track_videos(memory, videos[:1], boxes[:1]),
+        "memory, 4": lambda: track_videos(memory, videos, boxes),
+        "memory, shared": lambda: track_videos(memory, together, boxes[:1] * 4),
+        "siamfc, shared": lambda: track_videos(trackers["siamfc"], together, boxes[:1] * 4),
+        "branch": lambda: track_videos(alone, videos[:1], boxes[:1]),
+        "vector": lambda: [memory.squeezenet.vector(whole_frame(image)) for _ in range(frames - 1)],
+        "lstm": lambda: [memory.memory(window) for _ in range(frames - 1)],
+    }
     z, x = torch.rand(1, 256, 6, 6, device=device), torch.rand(1, 3, 256, 22, 22, device=device)
     pair = (z, z, z, torch.tensor(4e-4, device=device)), (x, x[:, :1], x[:, :1], torch.tensor(5e3, device=device))
     work["fourier"] = lambda: [regress(*each) for _ in range(frames - 1) for each in pair]
@@ -53,5 +79,12 @@ def bench_costs(device: str = "cpu", frames: int = 12, rounds: int = 5) -> dict[
         "dsiam_centred_cost": cost("centred"),
         "dsiamm_cost": cost("dsiamm"),
         "dsiamm_cost_4_lanes": cost("dsiamm, 4", "siamfc, 4"),
+        "siamemory_cost": cost("memory"),
+        "siamemory_cost_4_lanes": cost("memory, 4", "siamfc, 4"),
+        "siamemory_cost_one_sequence": cost("memory, shared", "siamfc, shared"),
+        "siamemory_cost_of_branch": cost("branch"),
+        "siamemory_cost_of_vector": cost("vector"),
+        "siamemory_cost_of_memory": cost("lstm"),
+        "siamemory_vectors_a_frame": len(passes) / frames,
     }
     return {name: float(np.median(values)) for name, values in found.items()}

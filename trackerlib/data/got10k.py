@@ -68,7 +68,8 @@ def _about(file: Path) -> dict:
         raise ValueError(f"{file}: {str(e).splitlines()[0]}; fetch the sequence again") from None
     size = tuple(map(int, re.findall(r"\d+", meta.get("resolution", ""))))
     classes = tuple(meta[key].strip() for key in ("object_class", "motion_class") if key in meta)
-    return {"attributes": classes, "size": size if len(size) == 2 else None}
+    category = meta.get("object_class", "").strip()
+    return {"attributes": classes, "size": size if len(size) == 2 else None, "category": category}
 
 
 def write_submission(folder: str | Path, dataset: Dataset, archive: str | Path) -> Path:

@@ -1,8 +1,8 @@
-"""What training draws: pairs of crops, with augmentation.
+"""What training draws: pairs of crops, and crops with their class, with augmentation.
 
 Every sample is a function of (seed, index) alone: workers, restarts and resumes cannot change what step k sees."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 import cv2
@@ -107,6 +107,43 @@ class PairSampler:
             if self.names[other][place] != name:
                 break
         return np.ascontiguousarray(self.stores[other].crops[place])
+
+
+LIVELY = Augmentation(stretch=0.35, shift=24, rotate=12, tone=0.25, grey=0.1, blur=0.2, noise=6, flip=True)
+
+
+class ClassSampler:
+    """Crops with what they show: `sampler[index]` gives uint8 `x (size, size, 3)` and the number `y` of its class.
+
+    category: of each sequence by name; crops of sequences without one are left out. Classes are drawn equally often."""
+
+    def __init__(
+        self,
+        store: CropStore,
+        category: Mapping[str, str],
+        augmentation: Augmentation = LIVELY,
+        size: int = 128,
+        seed: int = 0,
+    ):
+        self.store, self.augmentation, self.size, self.seed = store, augmentation, size, seed
+        of = store.index["sequence"].map(category).replace("", None)
+        self.rows = {name: rows.index.to_numpy() for name, rows in of.groupby(of)}
+        self.classes = sorted(self.rows)
+        if len(self.classes) < 2:
+            raise ValueError(f"{store.folder}: crops of {len(self.classes)} classes; sequences want a category")
+
+    def digest(self) -> str:
+        """Names every sample this sampler can give."""
+        facts = [asdict(self.augmentation), self.size, self.seed, {k: len(v) for k, v in self.rows.items()}]
+        return sha256(canonical(facts), code_digest([__name__]), self.store.digest())
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray | int]:
+        rng = np.random.default_rng([self.seed, index])
+        y = int(rng.integers(len(self.classes)))
+        crop = np.ascontiguousarray(self.store.crops[rng.choice(self.rows[self.classes[y]])])
+        mirror = self.augmentation.flip and rng.random() < 0.5
+        x = colours(warp(crop, self.size, self.augmentation, rng, mirror), self.augmentation, rng)
+        return {"x": _greyed(x) if rng.random() < self.augmentation.grey else x, "y": y}
 
 
 def warp(crop: np.ndarray, out: int, a: Augmentation, rng: np.random.Generator, mirror: bool = False) -> np.ndarray:

@@ -129,7 +129,8 @@ class Sequence:
     tags:       per-frame labels, name to `(T,)` bool
     polygons:   `(T, 8)` source polygons, where there are any
     omit:       `(T,)` True at frames from which TRE may not start (OTB's init-omit lists)
-    practical:  `(T,)` difference in overlap that VOT's annotators call none"""
+    practical:  `(T,)` difference in overlap that VOT's annotators call none
+    category:   what the target is (rendered: its kind; GOT-10k: its object class); empty where nothing tells"""
 
     name: str
     frames: FrameSource
@@ -143,6 +144,7 @@ class Sequence:
     size: tuple[int, int] | None = None
     omit: np.ndarray | None = None
     practical: np.ndarray | None = None
+    category: str = ""
 
     def __post_init__(self):
         boxes = np.asarray(self.boxes, np.float64)

@@ -124,7 +124,7 @@ def save_weights(
     path: str | Path,
     origin: dict[str, Any],
     dtype: torch.dtype = torch.float16,
-    without: str | None = None,
+    without: str | tuple[str, ...] = (),
 ) -> None:
     """Write a module's tensors as safetensors, floating ones in `dtype`, and their origin (how made, sequences seen) as
     JSON beside. without: names that begin so are left out."""

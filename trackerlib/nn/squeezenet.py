@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ FIRES = (
 STEM = {"1.0": (96, 7), "1.1": (64, 3)}  # channels and kernel of the first convolution
 POOLED = {"1.0": (0, 3, 7), "1.1": (0, 2, 4)}  # a pooling comes after so many of the fires
 FEATURES = 1024
+VECTORS = ("mean-max", "halves", "mean")
 
 
 class Fire(nn.Module):
@@ -80,17 +82,51 @@ class SqueezeNet(nn.Module):
 
     def trunk(self, images: Tensor) -> Tensor:
         """fire9 `(B, 512, 13, 13)` of RGB images `(B, 3, 224, 224)` in 0..255."""
-        return self.features(((images - self.mean) / self.std).to(self.features[0].weight.dtype))
+        return self.features(((images - self.mean) / self.std).to(next(self.parameters()).dtype))
 
     def forward(self, images: Tensor) -> Tensor:
         """Class scores `(B, classes)`."""
         return self.classifier(self.trunk(images)).flatten(1)
 
-    def vector(self, images: Tensor) -> Tensor:
-        """SiaMemory's cnn_fea, `(B, 1024)` at width 1: the mean and the maximum of fire9 over the image, one after the
-        other. No layer of SqueezeNet has the 1024 numbers that the paper speaks of (register, M3)."""
+    def vector(self, images: Tensor, kind: str = "mean-max") -> Tensor:
+        """SiaMemory's cnn_fea, `(B, 1024)` at width 1. No layer has the 1024 numbers that the paper speaks of (M3):
+
+        "mean-max": mean and maximum of fire9 over the image, one after the other; "halves": the means of its left and
+        its right half; "mean": the 512 means, of which a trained layer may make 1024."""
         x = self.trunk(images)
-        return torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1).float()
+        if kind == "mean-max":
+            return torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1).float()
+        columns = {"halves": 2, "mean": 1}[kind]
+        return F.adaptive_avg_pool2d(x, (1, columns)).flatten(2).mT.flatten(1).float()
+
+
+def normed(net: SqueezeNet) -> SqueezeNet:
+    """A copy with batch norm after each convolution of the trunk: trained from nothing without, the thirteen layers do
+    not leave chance within ten thousand images. `plain` folds the norms away."""
+    net = copy.deepcopy(net)
+    for parent in list(net.features.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d):
+                setattr(parent, name, nn.Sequential(child, nn.BatchNorm2d(child.out_channels)))
+    return net
+
+
+def plain(net: SqueezeNet) -> SqueezeNet:
+    """A copy of a `normed` network with the norms folded into the convolutions: SqueezeNet's own layers and keys."""
+    net = copy.deepcopy(net).eval()
+    for parent in [net.features, *(m for m in net.features if isinstance(m, Fire))]:
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Sequential):
+                setattr(parent, name, nn.utils.fuse_conv_bn_eval(*child))
+    return net
+
+
+def class_loss(net: SqueezeNet, batch: dict[str, Tensor]) -> Tensor:
+    """Cross-entropy of images `x (B, H, W, 3)` and their classes `y (B,)`.
+
+    On the scores before the last ReLU: from few images it dies in the first steps, and no gradient comes back."""
+    maps = net.classifier[:2](net.trunk(batch["x"].permute(0, 3, 1, 2).float()))
+    return F.cross_entropy(maps.mean((2, 3)).float(), batch["y"])
 
 
 def whole_frame(image: Tensor) -> Tensor:
@@ -103,11 +139,15 @@ def load_squeezenet(path: str | Path) -> SqueezeNet:
 
     Raises FileNotFoundError, and ValueError for any other file."""
     path = weights_file(path)
-    tensors = read_tensors(path)
+    return squeezenet_of(read_tensors(path), str(path))
+
+
+def squeezenet_of(tensors: dict[str, Tensor], name: str) -> SqueezeNet:
+    """The network with these tensors, of their version, width and classes. Raises ValueError, naming `name`."""
     first, last = tensors.get("features.0.weight"), tensors.get("classifier.1.weight")
     if first is None or last is None or first.ndim != 4:
-        raise ValueError(f"{path}: not weights of SqueezeNet: no features.0.weight or classifier.1.weight")
+        raise ValueError(f"{name}: not weights of SqueezeNet: no features.0.weight or classifier.1.weight")
     version = "1.0" if first.shape[-1] == STEM["1.0"][1] else "1.1"
     net = SqueezeNet(version, len(last), len(first) / STEM[version][0])
-    load_into(net, tensors, str(path))
+    load_into(net, tensors, name)
     return net.eval()

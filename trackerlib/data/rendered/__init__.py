@@ -75,7 +75,8 @@ def _sequence(frames: RenderedFrames) -> Sequence:
     absent = inside * seen < 0.03 if frames.split == "long" else np.zeros(length, bool)
     boxes[absent] = np.nan
     name, have = f"{frames.split}-{frames.index:04d}", tuple(a for a in ATTRIBUTES if tags[a].any())
-    return Sequence(name, frames, boxes, absent=absent, attributes=have, tags=tags, size=frames.size)
+    facts = {"attributes": have, "tags": tags, "size": frames.size, "category": plan.target.sprite.kind}
+    return Sequence(name, frames, boxes, absent=absent, **facts)
 
 
 def _tight_box(alpha: np.ndarray, x: int, y: int) -> np.ndarray:
