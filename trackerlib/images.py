@@ -55,17 +55,19 @@ def mean_colour(image: Tensor) -> Tensor:
 
 
 def context_crops(image: Tensor, centres: Tensor, sides: Tensor, out: int, fill: Tensor) -> Tensor:
-    """Cut K square crops from one frame in one sampling call.
+    """Cut K crops from one frame in one sampling call.
 
-    image `(3, H, W)` uint8 or float; centres `(K, 2)` and sides `(K,)` in frame pixels; fill `(3,)` or `(K, 3)`, the
-    colour outside the frame. Returns `(K, 3, out, out)` float32 in the image's own range.
+    image `(3, H, W)` uint8 or float; centres `(K, 2)` and sides `(K,)` in frame pixels, or `(K, 2)` where width and
+    height differ (the crop is square all the same); fill `(3,)` or `(K, 3)`, the colour outside the frame. Returns
+    `(K, 3, out, out)` float32 in the image's own range.
 
     Bilinear weights that fall outside the frame belong to the fill: sampling with zeros outside leaves exactly
     `1 - inside` of it, where `inside` is the share of the bilinear kernel on the frame."""
+    sides = sides.reshape(len(sides), -1).expand(-1, 2)
     image, centres = _window(image, centres, sides)
     count, (height, width) = len(sides), image.shape[1:]
     steps = (torch.arange(out, device=image.device) + 0.5) / out - 0.5
-    xs, ys = ((centres[:, i, None] + sides[:, None] * steps).float() for i in (0, 1))  # (K, out)
+    xs, ys = ((centres[:, i, None] + sides[:, i, None] * steps).float() for i in (0, 1))  # (K, out)
     grid = xs.new_empty(count, out, out, 2)
     grid[..., 0] = (2 * xs / width - 1)[:, None, :]
     grid[..., 1] = (2 * ys / height - 1)[:, :, None]
@@ -81,7 +83,7 @@ def _window(image: Tensor, centres: Tensor, sides: Tensor) -> tuple[Tensor, Tens
     would wait for the numbers longer than the rest takes."""
     if image.device.type != "cpu":
         return image, centres
-    reach = sides[:, None] / 2 + 2
+    reach = sides / 2 + 2
     size = torch.tensor([image.shape[2], image.shape[1]])
     low = (centres - reach).amin(0).long().clamp(torch.zeros(2, dtype=torch.long), size - 1)
     high = torch.maximum((centres + reach).amax(0).long().clamp_max(size), low + 1)

@@ -135,8 +135,8 @@ READOUTS = ("linear", "slice", "change")
 class Memory(nn.Module):
     """The LSTM and its read-out: windows `(B, T, 1028)` of Eq. 5 to boxes `(B, 4)`, cx, cy, w, h in shares of frames.
 
-    features: length of cnn_fea. It is brought to mean 0 and deviation 1 by two buffers that training sets, so that
-              cnn_loc, four numbers below 1, does not depend on its scale. (The paper has no such step.)
+    features: length of cnn_fea. It is brought to mean 0 and a mean square length of 1 by two buffers that training sets:
+              beside a thousand numbers of any scale the LSTM would hardly see cnn_loc. (The paper has no such step.)
     hidden:   of the LSTM, by default as wide as its input (M4)
     readout:  M4, "linear" or "slice" as in `SequenceRegressor`; "change", ours: a linear layer says how the answer
               differs from the last box read, so that what was measured need not pass through the LSTM
@@ -173,7 +173,7 @@ class Memory(nn.Module):
     def standardise(self, features: Tensor) -> None:
         """Take the statistics of training vectors `(N, features)`."""
         self.mean.copy_(features.mean(0))
-        self.deviation.copy_(features.std(0).clamp_min(1e-6))
+        self.deviation.copy_(features.std(0).clamp_min(1e-6) * len(self.mean) ** 0.5)
 
     def normal(self, windows: Tensor) -> Tensor:
         """What the LSTM reads `(B, T, 1028)`."""

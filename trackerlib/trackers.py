@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from .baselines.goturn import GOTURNConfig, GOTURNTracker, load_goturn
 from .baselines.kcf import KCF_GREY, KCF_HOG, KCFConfig, KCFTracker
 from .config import configured, near
 from .dsiam import DSIAM, DSIAM_VGG19, DSiam, DSiamTracker, load_dsiam
@@ -68,6 +69,12 @@ def _kcf(name: str, config: KCFConfig):
     return build
 
 
+def _goturn(weights, device, dtype, seed, values) -> GOTURNTracker:
+    weights = weights or "goturn"
+    net = load_goturn(weights, seed)
+    return _sealed(GOTURNTracker(net, configured(GOTURNConfig(), values), "goturn", device, dtype), net, weights)
+
+
 def _siamemory(weights, device, dtype, seed, values) -> SiaMemoryTracker:
     weights = weights or "siamemory"
     net = load_siamemory(weights, seed)
@@ -93,6 +100,7 @@ TRACKERS = {
     "dsiamm": _dsiam("dsiamm", ("conv5", "conv4")),
     "dsiamm-vgg19": _dsiam_vgg19,
     "siamemory": _siamemory,
+    "goturn": _goturn,
     "kcf": _kcf("kcf", KCF_HOG),
     "kcf-grey": _kcf("kcf-grey", KCF_GREY),
     "kcf-scale": _kcf("kcf-scale", replace(KCF_HOG, scales=3)),

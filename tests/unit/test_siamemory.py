@@ -217,7 +217,7 @@ def test_vectors_are_standardised_and_boxes_are_not():
     net.standardise(batch["windows"][..., :12].flatten(0, 1))
     seen = net.normal(batch["windows"])
     torch.testing.assert_close(seen[..., :12].flatten(0, 1).mean(0), torch.zeros(12), atol=1e-5, rtol=0)
-    torch.testing.assert_close(seen[..., :12].flatten(0, 1).std(0), torch.ones(12))
+    torch.testing.assert_close(seen[..., :12].flatten(0, 1).std(0), torch.full((12,), 12**-0.5))
     assert torch.equal(seen[..., 12:], batch["windows"][..., 12:])
 
 
