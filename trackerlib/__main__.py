@@ -18,7 +18,10 @@ SETTINGS = click.option("--set", "settings", multiple=True, metavar="STAGE.PARAM
 FORMATS = click.Choice(["table", "csv", "json", "latex", "html"])
 FORMAT = click.option("--format", "form", type=FORMATS, default="table", show_default=True)
 ROOT = click.option("--root", type=PATH, help="where the dataset's files are")
-_TRACKERS = "siamfc (5 scales), siamfc-3s, dsiam, dsiamm, dsiamm-vgg19 (needs --weights), kcf, or your own module:Class"
+_TRACKERS = (
+    "siamfc (5 scales), siamfc-3s, dsiam, dsiamm, dsiamm-vgg19 (needs --weights), siamemory, goturn, kcf, "
+    "or your own module:Class"
+)
 TRACKER = click.option("--tracker", default="siamfc-3s", show_default=True, help=_TRACKERS)
 _WEIGHTS = (
     "a weights file, or shipped ones: siamfc, siamfc-quarter (5 times as fast), dsiam, dsiamm; default the tracker's"

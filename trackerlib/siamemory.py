@@ -135,8 +135,8 @@ READOUTS = ("linear", "slice", "change")
 class Memory(nn.Module):
     """The LSTM and its read-out: windows `(B, T, 1028)` of Eq. 5 to boxes `(B, 4)`, cx, cy, w, h in shares of frames.
 
-    features: length of cnn_fea. It is brought to mean 0 and a mean square length of 1 by two buffers that training sets:
-              beside a thousand numbers of any scale the LSTM would hardly see cnn_loc. (The paper has no such step.)
+    features: length of cnn_fea. Two buffers that training sets bring it to mean 0 and a mean square length of 1: beside
+              a thousand numbers of any scale the LSTM would hardly see cnn_loc. (The paper has no such step.)
     hidden:   of the LSTM, by default as wide as its input (M4)
     readout:  M4, "linear" or "slice" as in `SequenceRegressor`; "change", ours: a linear layer says how the answer
               differs from the last box read, so that what was measured need not pass through the LSTM
@@ -351,10 +351,12 @@ class SiaMemoryConfig(SiamFCConfig):
     mode: str = "memory"  # "lstm_open_loop": it does not steer the search; "siam_only": it is not asked
     length: int = 6  # T, frames of a window (M4)
     stateful: bool = False  # M4: no windows, one state carried from the first frame on
+    steers: str = "centre"  # what the LSTM's box sets for the next search; "box": its size too
     lost: float = 0.2  # tau: below it (after the sigmoid) the Siamese box is not believed
 
     def __post_init__(self):
         _check("mode", self.mode, MODES)
+        _check("steers", self.steers, ("centre", "box"))
 
 
 MODES = ("memory", "lstm_open_loop", "siam_only")
@@ -413,9 +415,11 @@ class SiaMemoryTracker(SiamFCTracker):
             box = self.memory(windows)
         output.boxes = in_pixels(box, sizes)
         if c.mode == "memory":
-            centre, size = B.centre(output.boxes), output.boxes[:, 2:]
-            side = self._bounded(state, B.context_side(size) * SEARCH / EXEMPLAR)
-            siamese = replace(siamese, centre=centre, size=size, side=side)
+            siamese = replace(siamese, centre=B.centre(output.boxes))
+            if c.steers == "box":
+                size = output.boxes[:, 2:]
+                side = self._bounded(state, B.context_side(size) * SEARCH / EXEMPLAR)
+                siamese = replace(siamese, size=size, side=side)
         return replace(siamese, box=box, windows=windows, carried=carried), output
 
     def _vectors(self, frames: Frames) -> Tensor:

@@ -310,9 +310,14 @@ def run(parts, memory=None, lanes: int = 1, count: int = 3, score: float | None 
 def test_the_memory_s_box_is_the_answer_and_the_next_search_s_place(parts):
     box = [0.5, 0.5, 0.2, 0.25]
     _, states, outputs = run(parts, Said(box))
+    _, alone, _ = run(parts, mode="siam_only")
     wanted = torch.tensor([[96.0, 60, 48, 40]])  # of 240 x 160
     torch.testing.assert_close(outputs[0].boxes, wanted)
     torch.testing.assert_close(states[1].centre, torch.tensor([[120.0, 80]]))
+    assert torch.equal(states[1].size, alone[1].size)  # its scale is the Siamese branch's own
+    assert torch.equal(states[1].side, alone[1].side)
+    _, states, outputs = run(parts, Said(box), steers="box")
+    torch.testing.assert_close(outputs[0].boxes, wanted)
     torch.testing.assert_close(states[1].size, torch.tensor([[48.0, 40]]))
     context = (48 + 44) * (40 + 44)
     assert float(states[1].side) == pytest.approx(context**0.5 * 255 / 127, rel=1e-5)
@@ -370,6 +375,7 @@ def test_lanes_keep_to_themselves(parts):
 @pytest.mark.parametrize(
     ("said", "make"),
     [
+        ("steers is one of centre, box, not 'size'", lambda: SiaMemoryConfig(steers="size")),
         ("mode is one of memory, lstm_open_loop, siam_only, not 'lstm'", lambda: SiaMemoryConfig(mode="lstm")),
         ("readout is one of linear, slice, change, not 'last'", lambda: Memory(8, 4, "last")),
         ("vector is one of mean-max, halves, mean, not 'max'", lambda: Memory(8, 4, vector="max")),

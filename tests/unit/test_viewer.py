@@ -421,14 +421,15 @@ def test_boxes_that_were_not_saved_are_not_dropped_at_once(mover, clip, tmp_path
     assert np.isnan(draw.boxes).all()
 
 
-def test_a_tracker_without_a_network_does_without_the_weights_chosen(tmp_path):
+@pytest.mark.parametrize(("tracker", "maps"), [("kcf", ["tracked: heat map"]), ("goturn", []), ("siamemory", None)])
+def test_a_tracker_that_has_no_such_weights_does_without_those_chosen(tmp_path, tracker, maps):
     sequence = tl.load_dataset("rendered")[1]
     write_clip(tmp_path / "clip.mp4", (sequence.frames[t] for t in range(5)))
-    draw = DrawAndTrack(tmp_path / "clip.mp4", "kcf", "siamfc-quarter")
+    draw = DrawAndTrack(tmp_path / "clip.mp4", tracker, "siamfc-quarter")
     draw.begin(0, sequence.boxes[0])
     draw.wait()
-    assert "kcf: done at frame 4" in draw.said.value
-    assert draw.player.map_names == ["tracked: heat map"]
+    assert f"{tracker}: done at frame 4" in draw.said.value
+    assert maps is None or draw.player.map_names == maps
 
 
 def test_a_tracker_that_is_not_offered_is_refused():

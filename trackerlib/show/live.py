@@ -23,6 +23,7 @@ from ..trackers import TRACKERS, load_tracker
 from .player import Player
 
 SHIPPED = {"shipped, full width": "", "shipped, a quarter of the width (faster)": "siamfc-quarter"}
+WHOLE = ("siamemory", "goturn")  # which come in one size
 OFFERED = tuple(name for name in TRACKERS if name != "dsiamm-vgg19")  # which ships no weights
 
 
@@ -167,7 +168,9 @@ class DrawAndTrack:
         self._stop, before = threading.Event(), self._thread
         self.tracking.disabled, self.stopping.disabled = True, False
         name = self.tracker.value
-        weights = None if name.startswith("kcf") else self.weights.value or None  # a filter has none
+        weights = self.weights.value or None
+        if name.startswith("kcf") or (name in WHOLE and weights in SHIPPED.values()):  # a filter has none
+            weights = None
         given = (before, self._stop, frame, box, name, weights)
         self._thread = threading.Thread(target=self._run, args=given, daemon=True)
         self._thread.start()
