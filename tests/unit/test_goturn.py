@@ -20,11 +20,13 @@ from trackerlib.baselines.goturn import (
 )
 from trackerlib.data import Dataset, load_dataset
 from trackerlib.data.crops import SIZE, CropStore, cut_crops
+from trackerlib.data.rendered import rendered
 from trackerlib.data.samplers import Augmentation
 from trackerlib.data.sequence import Sequence
 from trackerlib.images import to_tensor
 from trackerlib.nn.checkpoints import save_weights, weights_digest
-from trackerlib.tracker import Frames
+from trackerlib.tracker import Frames, track_sequence
+from trackerlib.trackers import load_tracker
 
 CALM = Augmentation(stretch=0, shift=0, lighting=0)
 
@@ -57,7 +59,7 @@ def test_sizes_of_caffenet():
 
 def test_norms_stand_behind_the_pools_of_the_first_two_layers():
     kinds = [[type(part).__name__ for part in layer] for layer in small().target]
-    assert kinds[:2] == [["Conv2d", "ReLU", "MaxPool2d", "LocalResponseNorm"]] * 2
+    assert kinds[:2] == [["Conv2d", "ReLU", "MaxPool2d", "_LocalNorm"]] * 2
     assert kinds[2:] == [["Conv2d", "ReLU"]] * 2 + [["Conv2d", "ReLU", "MaxPool2d"]]
     norm = small().target.conv1[3]
     assert (norm.size, norm.alpha, norm.beta, norm.k) == (5, 1e-4, 0.75, 1.0)
@@ -320,8 +322,22 @@ def test_the_crop_of_the_last_frame_is_what_is_compared():
     torch.testing.assert_close(states[-1].take([1]).box, alone[-1].box, atol=1e-3, rtol=0)
 
 
+def test_bfloat16_says_nearly_the_same():
+    sequence = rendered("test", 0, 1, frames=5)[0]
+    exact, half = (track_sequence(load_tracker("goturn", dtype=t), sequence) for t in ("float32", "bfloat16"))
+    assert np.abs(exact - half).max() < 2
+    assert (exact != half).any()
+
+
 def test_outside_of_the_frame_is_its_mean_or_black():
     states = {fill: steps(small(), [[-10.0, -10, 40, 40]], images(1), fill=fill)[0][0] for fill in ("mean", "black")}
     assert (states["black"].fill == 0).all()
     assert states["mean"].fill.min() > 0
     assert not torch.equal(states["mean"].template, states["black"].template)
+
+
+def test_the_shipped_network_loads_and_says_what_it_saw():
+    tracker = load_tracker("goturn")
+    assert count(tracker.net) == 1_747_956
+    assert {"Basketball", "train-0399"} <= set(tracker.seen)
+    assert not any(name.startswith(("test-", "val-")) for name in tracker.seen)

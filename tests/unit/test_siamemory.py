@@ -544,3 +544,13 @@ def test_the_shipped_siamese_branch_loads_and_says_what_it_saw():
     seen, begun = (set(provenance(weights_file(name))["seen"]) for name in ("siamemory-siamese", "siamfc"))
     assert {"Basketball", "train-0399"} <= seen
     assert begun <= seen  # what the layers that it took over have seen
+
+
+def test_the_shipped_memory_stands_on_the_shipped_parts():
+    net = load_siamemory("siamemory")
+    assert (net.siamese.width, net.squeezenet.version, net.memory.regressor.lstm.hidden_size) == (1, "1.1", 256)
+    seen = set(provenance(weights_file("siamemory"))["seen"])
+    for part in ("siamemory-siamese", "siamemory-squeezenet"):
+        assert set(provenance(weights_file(part))["seen"]) <= seen
+    assert not any(name.startswith(("test-", "val-")) for name in seen)
+    assert set(load_tracker("siamemory").seen) == seen

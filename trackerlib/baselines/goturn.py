@@ -37,10 +37,17 @@ def _even(channels: float) -> int:
     return max(2, 2 * round(channels / 2))
 
 
+class _LocalNorm(nn.LocalResponseNorm):
+    """In float32 whatever comes in: a CPU has no bfloat16 kernel for it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float()).to(x.dtype)
+
+
 def _stream(width: float) -> nn.Sequential:
     """CaffeNet to pool5: `(B, 3, 227, 227)` to `(B, 256, 6, 6)`; 2,334,080 parameters at width 1."""
     c1, c2, c3, c4, c5 = (_even(n * width) for n in (96, 256, 384, 384, 256))
-    normal = lambda: nn.LocalResponseNorm(5, 1e-4, 0.75, 1.0)  # noqa: E731
+    normal = lambda: _LocalNorm(5, 1e-4, 0.75, 1.0)  # noqa: E731
     stream = nn.Sequential()
     stream.conv1 = nn.Sequential(nn.Conv2d(3, c1, 11, 4), nn.ReLU(), nn.MaxPool2d(3, 2), normal())
     stream.conv2 = nn.Sequential(nn.Conv2d(c1, c2, 5, 1, 2, groups=2), nn.ReLU(), nn.MaxPool2d(3, 2), normal())
