@@ -24,7 +24,8 @@ _TRACKERS = (
 )
 TRACKER = click.option("--tracker", default="siamfc-3s", show_default=True, help=_TRACKERS)
 _WEIGHTS = (
-    "a weights file, or shipped ones: siamfc, siamfc-quarter (5 times as fast), dsiam, dsiamm; default the tracker's"
+    "a weights file, or shipped ones: siamfc, siamfc-quarter (5 times as fast), dsiam, dsiamm, siamemory, goturn; "
+    "default the tracker's"
 )
 WEIGHTS = click.option("--weights", help=_WEIGHTS)
 DTYPE = click.option("--dtype", default="float32", show_default=True, help="float32, or bfloat16 where the chip has it")

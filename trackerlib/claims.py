@@ -149,9 +149,10 @@ def _ours(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def disputed(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The printed numbers that other published ones contradict, as their notes tell."""
+    """The printed numbers that other published ones contradict, as their notes tell; each once."""
     columns = ("paper", "place", "tracker", "metric", "value", "note")
-    return [{c: row[c] for c in columns} for row in rows if row["note"].startswith("contradicts")]
+    once = {row["id"]: row for row in rows if row["note"].startswith("contradicts")}
+    return [{c: row[c] for c in columns} for row in once.values()]
 
 
 def headline(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:

@@ -13,6 +13,7 @@ Readings that the text leaves open carry their number in the register (M1 to M7 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -279,7 +280,8 @@ def memory_loss(net: Memory, batch: dict[str, Tensor], kind: str = "l2", weight:
 
 
 class SiaMemory(nn.Module):
-    """The three parts, for one file: `siamese`, `squeezenet`, `memory`. 12.2 million parameters as the paper has it."""
+    """The three parts, for one file: `siamese`, `squeezenet`, `memory`; 12.2 million parameters with SqueezeNet 1.1's
+    trunk and an LSTM as wide as its input."""
 
     def __init__(self, siamese: AllConv, squeezenet: SqueezeNet, memory: Memory):
         super().__init__()
@@ -315,7 +317,7 @@ def _part(path: Path, tensors: dict[str, Tensor], part: str) -> nn.Module:
         raise ValueError(f"{path}: holds no {part}, and no {path.stem}.json beside it names its file as `{part}`")
     file = weights_file(origin[part])
     net = build(read_tensors(file), str(file))
-    if origin.get(f"{part}_sha", weights_digest(net)) != weights_digest(net):
+    if origin.get(f"{part}_sha") != weights_digest(net):
         raise ValueError(f"{path}: was trained with another {part} than {origin[part]} is now; train it anew")
     return net
 
@@ -357,6 +359,8 @@ class SiaMemoryConfig(SiamFCConfig):
     def __post_init__(self):
         _check("mode", self.mode, MODES)
         _check("steers", self.steers, ("centre", "box"))
+        if self.length < 1 or not 0 <= self.lost <= 1:
+            raise ValueError(f"length is 1 or more and lost from 0 to 1, not {self.length} and {self.lost}")
 
 
 MODES = ("memory", "lstm_open_loop", "siam_only")
@@ -385,7 +389,7 @@ class SiaMemoryTracker(SiamFCTracker):
     ):
         super().__init__(net, config, name, device, dtype)
         self.squeezenet = folded(squeezenet, dtype).to(self.device)
-        self.memory = memory.to(self.device).eval()
+        self.memory = copy.deepcopy(memory).to(self.device).eval().requires_grad_(False)
         self.vector_name = f"SqueezeNet's {memory.vector}, weights {weights_digest(squeezenet)[:8]}, {dtype}"
 
     def init(self, frames: Frames, boxes: Tensor) -> SiaMemoryState:
@@ -445,5 +449,8 @@ def in_shares(boxes: Tensor, sizes: Tensor) -> Tensor:
 
 
 def in_pixels(shares: Tensor, sizes: Tensor) -> Tensor:
-    """The inverse; a width or height that is not positive becomes one pixel."""
-    return B.from_centre(shares[..., :2] * sizes, (shares[..., 2:] * sizes).clamp_min(1))
+    """The inverse, with the centre in the frame, and at least a pixel and at most the frame large: what an LSTM that
+    reads its own answers says knows no such bounds."""
+    return B.from_centre(
+        shares[..., :2].clamp(0, 1) * sizes, torch.minimum((shares[..., 2:] * sizes).clamp_min(1), sizes)
+    )

@@ -82,6 +82,22 @@ def test_two_streams_look_at_a_crop_each():
     assert torch.equal(one.features(x, True), one.features(x, False))
 
 
+def test_images_are_less_caffe_s_mean_of_red_green_and_blue():
+    net, seen = small(), {}
+    net.target.conv1[0].register_forward_pre_hook(lambda _, given: seen.update(x=given[0]))
+    net.features(torch.tensor([123.0, 117, 104])[None, :, None, None].expand(1, 3, INPUT, INPUT) + 1, False)
+    torch.testing.assert_close(seen["x"], torch.ones(1, 3, INPUT, INPUT))
+
+
+def test_the_target_comes_first_and_passes_its_own_stream():
+    net, seen = small(shared=False), {}
+    target, search = torch.rand(2, 1, 3, INPUT, INPUT) * 255
+    net.head.fc6[0].register_forward_pre_hook(lambda _, given: seen.update(x=given[0]))
+    net(target, search)
+    wanted = [net.target(target - net.mean).flatten(1), net.search(search - net.mean).flatten(1)]
+    torch.testing.assert_close(seen["x"], torch.cat(wanted, 1))
+
+
 def test_the_loss_is_the_sum_of_four_distances():
     class Says(nn.Module):
         def forward(self, previous, current):
@@ -203,6 +219,26 @@ def test_pairs_depend_on_seed_and_index_alone(store):
     assert a.digest() == b.digest() != ShiftedPairs([store], seed=4).digest()
 
 
+def test_the_previous_crop_is_of_the_previous_size(tmp_path):
+    """A target that grows: in both crops it fills the half, though in stored crops its sides are the same."""
+
+    class Film(list):
+        def digest(self):
+            return "growing"
+
+    frames, boxes = [], []
+    for t in range(6):
+        image = np.full((240, 320, 3), 60, np.uint8)
+        w, h = 30 + 10 * t, 60
+        image[90 : 90 + h, 100 : 100 + w] = 200
+        frames.append(image)
+        boxes.append([100, 90, w, h])
+    sequence = Sequence("growing", Film(frames), np.array(boxes, float))
+    sampler = ShiftedPairs([cut_crops(Dataset("growing", [sequence]), tmp_path)], CALM, gap=5, seed=1)
+    for index in range(20):
+        np.testing.assert_allclose(lit(sampler[index]["previous"]) / INPUT, [0.25, 0.25, 0.75, 0.75], atol=0.012)
+
+
 def test_a_mirrored_pair_mirrors_both(store):
     sampler = ShiftedPairs([store], Augmentation(stretch=0, shift=0, lighting=0, flip=True), gap=1, seed=5)
     for index in range(20):
@@ -243,7 +279,7 @@ def test_it_learns_where_a_square_is(store):
 
 
 class Says(GOTURN):
-    """A network that answers the same corners to all, but that their first depends on what it is shown."""
+    """A network that answers the same corners to all."""
 
     def __init__(self, corners):
         super().__init__(1 / 16)
@@ -327,6 +363,38 @@ def test_bfloat16_says_nearly_the_same():
     exact, half = (track_sequence(load_tracker("goturn", dtype=t), sequence) for t in ("float32", "bfloat16"))
     assert np.abs(exact - half).max() < 2
     assert (exact != half).any()
+
+
+def test_two_lanes_in_two_videos_are_what_they_are_alone():
+    """Frames of two sizes and colours, two streams; the template is cut at the answer, the fill is the lane's own."""
+    films = [rendered("test", k, 1, size, 4)[0] for k, size in enumerate(((240, 160), (320, 240)))]
+    net = small(7, shared=False)
+    net.head.fc8[0].bias.data.copy_(torch.tensor([2.0, 1.5, 7.0, 7.5]))
+
+    def following(lanes):
+        tracker, outputs = GOTURNTracker(net), []
+        for t in range(4):
+            images = [to_tensor(films[k].frames[t]) for k in lanes]
+            frames = Frames(images, list(range(len(lanes))), [(str(k), t) for k in lanes])
+            if t == 0:
+                first = torch.tensor(np.stack([films[k].boxes[0] for k in lanes]), dtype=torch.float32)
+                state = tracker.init(frames, first)
+            else:
+                state, output = tracker.track(state, frames)
+                outputs.append(output.boxes)
+        again = tracker._look(frames, state.box, state.fill, tracker._target)
+        torch.testing.assert_close(state.template, again)  # of the last answer, not of the box before it
+        return state, outputs[-1], torch.stack(outputs)
+
+    with torch.inference_mode():
+        both, last, boxes = following((0, 1))
+        for k in (0, 1):
+            alone, _, single = following((k,))
+            torch.testing.assert_close(boxes[:, k : k + 1], single, atol=1e-3, rtol=0)
+            torch.testing.assert_close(both.fill[k : k + 1], alone.fill)
+        kept = last.clone()
+        both.put([0], both.take([1]))
+    assert torch.equal(last, kept)  # what was given out is not the state's own
 
 
 def test_outside_of_the_frame_is_its_mean_or_black():

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from trackerlib.data import load_dataset
+from trackerlib.data.rendered import rendered
 from trackerlib.images import to_tensor
 from trackerlib.nn.checkpoints import (
     load_into,
@@ -18,7 +19,7 @@ from trackerlib.nn.checkpoints import (
     weights_file,
 )
 from trackerlib.nn.recurrent import SequenceRegressor
-from trackerlib.nn.squeezenet import SqueezeNet
+from trackerlib.nn.squeezenet import SqueezeNet, whole_frame
 from trackerlib.siamemory import (
     CONV6,
     AllConv,
@@ -342,14 +343,14 @@ def test_without_feedback_the_search_is_siamfc_s(parts):
 def test_a_low_peak_is_not_believed(parts, score, believed):
     """Below tau after the sigmoid the memory reads its own last box; 0.2 lies between sigmoid(-4) and sigmoid(4)."""
     memory = Said([0.1, 0.2, 0.3, 0.4])
-    run(parts, memory, score=score)
+    memory = run(parts, memory, score=score)[0].memory
     own = torch.tensor([[0.1, 0.2, 0.3, 0.4]])
     assert torch.equal(memory.read[1][:, -1, -4:], own) != believed
 
 
 def test_windows_begin_with_the_first_frame_and_move_on(parts):
-    memory = Said([0.5, 0.5, 0.2, 0.25])
-    _, states, _ = run(parts, memory, count=4, length=3)
+    tracker, states, _ = run(parts, Said([0.5, 0.5, 0.2, 0.25]), count=4, length=3)
+    memory = tracker.memory
     first = states[0].windows
     assert first.shape == (1, 3, 128 + 4)
     assert torch.equal(first[:, 0], first[:, 2])
@@ -372,10 +373,97 @@ def test_lanes_keep_to_themselves(parts):
     torch.testing.assert_close(outputs[-1].boxes, outputs[-1].boxes[:1].expand(3, 4), atol=1e-3, rtol=0)
 
 
+class Film:
+    """Two targets, each in frames of its own size."""
+
+    sizes = ((240, 160), (320, 240))
+
+    def __init__(self):
+        self.films = [rendered("test", k, 1, size)[0] for k, size in enumerate(self.sizes)]
+
+    def frames(self, t: int, lanes=(0, 1)) -> Frames:
+        images = [to_tensor(self.films[k].frames[t]) for k in lanes]
+        return Frames(images, list(range(len(lanes))), [(str(k), t) for k in lanes])
+
+    def boxes(self, lanes=(0, 1)) -> torch.Tensor:
+        return torch.tensor(np.stack([self.films[k].boxes[0] for k in lanes]), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("settings", [{}, {"steers": "box"}, {"stateful": True}, {"mode": "lstm_open_loop"}])
+def test_a_lost_lane_leaves_the_other_alone(parts, settings):
+    """Two targets in frames of two sizes, one of them lost: each lane is what it is alone."""
+    net, squeezenet, memory = parts
+    film, alone, together = Film(), {}, None
+    scores = {0: 4.0, 1: -4.0}  # of the second lane the peak is low
+
+    def following(lanes):
+        tracker = SiaMemoryTracker(net, squeezenet, memory, SiaMemoryConfig(**settings))
+        own = tracker.respond
+        offset = torch.tensor([scores[k] for k in lanes])[:, None, None, None]
+        tracker.respond = lambda template, x: 0.01 * own(template, x) + offset
+        state = tracker.init(film.frames(0, lanes), film.boxes(lanes))
+        for t in (1, 2, 3):
+            state, output = tracker.track(state, film.frames(t, lanes))
+        return state, output
+
+    with torch.inference_mode():
+        together, output = following((0, 1))
+        for k in (0, 1):
+            alone, single = following((k,))
+            torch.testing.assert_close(output.boxes[k : k + 1], single.boxes, atol=1e-3, rtol=0)
+            for name in ("windows", "carried", "box", "side"):
+                torch.testing.assert_close(
+                    getattr(together.take([k]), name), getattr(alone, name), atol=1e-3, rtol=1e-4
+                )
+    measured = together.windows[:, -1, -4:]
+    assert ((measured - together.box).abs().amax(1) > 1e-4).tolist() == [True, True]
+
+
+@pytest.mark.parametrize(("lost", "believed"), [(0.2, True), (0.8, False)])
+def test_the_threshold_is_of_the_sigmoid(parts, lost, believed):
+    """A peak of 0.5: sigmoid 0.62. Without the sigmoid it would be below 0.8 and above 0.2 as well, but 0.3 is not."""
+    memory = Said([0.1, 0.2, 0.3, 0.4])
+    memory = run(parts, memory, score=-0.5, lost=lost)[0].memory  # the peak itself is 1 - 0.5
+    own = torch.tensor([[0.1, 0.2, 0.3, 0.4]])
+    assert torch.equal(memory.read[1][:, -1, -4:], own) != believed
+    memory = Said([0.1, 0.2, 0.3, 0.4])
+    memory = run(parts, memory, score=-1.3, lost=0.2)[0].memory  # peak -0.3: sigmoid 0.43, believed
+    assert not torch.equal(memory.read[1][:, -1, -4:], own)
+
+
+def test_a_stateful_memory_reads_the_first_frame(parts):
+    _, states, _ = run(parts, count=1, stateful=True)
+    assert states[0].carried.abs().max() > 0
+
+
+def test_the_tracker_reads_the_vector_that_its_memory_was_made_for(parts):
+    net, squeezenet, _ = parts
+    memory = Memory(128, 16, vector="halves").initialise(torch.Generator().manual_seed(0))
+    _, states, _ = run((net, squeezenet, memory), count=1)
+    image = to_tensor(load_dataset("rendered")[0].frames[0])
+    with torch.inference_mode():
+        wanted = folded(squeezenet).vector(whole_frame(image), "halves")
+    torch.testing.assert_close(states[0].windows[:, 0, :128], wanted)
+
+
+def test_an_answer_stays_in_its_frame():
+    shares, sizes = torch.tensor([[3.0, -1, 9, 0.5]]), torch.tensor([[240.0, 160]])
+    assert in_pixels(shares, sizes).tolist() == [[240 - 120, 0 - 40, 240, 80]]
+
+
+def test_a_tracker_keeps_a_memory_of_its_own(parts):
+    tracker, *_ = run(parts, count=1)
+    assert tracker.memory is not parts[2]
+    assert not any(p.requires_grad for p in tracker.memory.parameters())
+    assert all(p.requires_grad for p in parts[2].parameters())
+
+
 @pytest.mark.parametrize(
     ("said", "make"),
     [
         ("steers is one of centre, box, not 'size'", lambda: SiaMemoryConfig(steers="size")),
+        ("length is 1 or more and lost from 0 to 1, not 0 and 0.2", lambda: SiaMemoryConfig(length=0)),
+        ("length is 1 or more and lost from 0 to 1, not 6 and nan", lambda: SiaMemoryConfig(lost=float("nan"))),
         ("mode is one of memory, lstm_open_loop, siam_only, not 'lstm'", lambda: SiaMemoryConfig(mode="lstm")),
         ("readout is one of linear, slice, change, not 'last'", lambda: Memory(8, 4, "last")),
         ("vector is one of mean-max, halves, mean, not 'max'", lambda: Memory(8, 4, vector="max")),
@@ -461,6 +549,14 @@ def test_a_dropped_measurement_is_the_one_before_it():
     assert (windows["windows"][:, 3] == windows["windows"][0, 3]).all()
 
 
+def test_noise_is_of_the_frame_and_of_the_sides():
+    one = track()
+    sampler = WindowSampler([one], 6, drop=0.0, shift=0.02, scale=0.2, moved=False)
+    read = np.concatenate([sampler[k]["windows"][:, 3:] for k in range(200)])
+    assert 0.015 < np.abs(read[:, 1] - 0.41).max() <= 0.02 + 1e-6
+    assert 0.15 < np.abs(read[:, 3] / 0.2 - 1).max() <= 0.2 + 1e-6
+
+
 def test_windows_depend_on_seed_and_index_alone():
     a, b, other = (WindowSampler([track()], seed=seed) for seed in (1, 1, 2))
     assert all((a[k]["windows"] == b[k]["windows"]).all() for k in range(5))
@@ -514,7 +610,7 @@ def test_a_file_may_name_its_parts(parts, whole_file, tmp_path):
     for part, net in (("siamese", parts[0]), ("squeezenet", parts[1])):
         save_weights(net, tmp_path / f"{part}.safetensors", {}, torch.float32)
     origin = {part: str(tmp_path / f"{part}.safetensors") for part in ("siamese", "squeezenet")}
-    origin |= {"siamese_sha": weights_digest(parts[0])}
+    origin |= {"siamese_sha": weights_digest(parts[0]), "squeezenet_sha": weights_digest(parts[1])}
     path = saved(parts, tmp_path / "m.safetensors", origin, ("siamese.", "squeezenet."))
     assert {name.split(".")[0] for name in read_tensors(path)} == {"memory"}
     assert weights_digest(load_siamemory(path)) == weights_digest(load_siamemory(whole_file))

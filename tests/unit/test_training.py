@@ -97,6 +97,8 @@ def test_crops_come_with_their_class(store):
     assert 20 < sum(d["y"] for d in drawn) < 40
     assert (sampler[7]["x"] == ClassSampler(store, {"a": "square", "b": "other"}, calm, 97, 1)[7]["x"]).all()
     assert sampler.digest() != ClassSampler(store, {"a": "square", "b": "other"}, calm, 97, 2).digest()
+    swapped = ClassSampler(store, {"b": "square", "a": "other"}, calm, 97, 1)
+    assert sampler.digest() != swapped.digest()  # as many crops of each, and every label another
     with pytest.raises(ValueError, match="crops of 1 classes; sequences want a category"):
         ClassSampler(store, {"a": "square", "b": ""})
 

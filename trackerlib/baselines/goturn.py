@@ -229,7 +229,7 @@ class GOTURNTracker:
     def init(self, frames: Frames, boxes: Tensor) -> GOTURNState:
         fill = mean_colours(frames)
         fill = torch.zeros_like(fill) if self.config.fill == "black" else fill
-        return GOTURNState(self._look(frames, boxes, fill, self._target), fill, boxes)
+        return GOTURNState(self._look(frames, boxes, fill, self._target), fill, boxes.clone())
 
     def track(self, state: GOTURNState, frames: Frames) -> tuple[GOTURNState, Output]:
         """One frame on. Scores are ones: GOTURN does not say how sure it is."""
@@ -240,7 +240,7 @@ class GOTURNTracker:
         output = Output(box, torch.ones_like(box[:, 0]))
         if self.keep_maps:
             output.regions = region
-        return replace(state, template=self._look(frames, box, state.fill, self._target), box=box), output
+        return replace(state, template=self._look(frames, box, state.fill, self._target), box=box.clone()), output
 
     def _target(self, crop: Tensor, _: slice) -> Tensor:
         return self.net.features(crop, False).float()

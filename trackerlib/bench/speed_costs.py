@@ -23,7 +23,8 @@ COST_FIGURES = {
     "siamemory_cost": "time of a siamemory step over one of siamfc-3s, fp32, one lane",
     "siamemory_cost_4_lanes": "the same with four lanes on four sequences",
     "siamemory_cost_one_sequence": "the same with four lanes on one sequence, whose global vector they share",
-    "siamemory_cost_of_branch": "of it: the Siamese branch, whose poolings are convolutions, in SiamFC's place",
+    "siamemory_cost_of_branch": "of it: the Siamese branch in SiamFC's place, its poolings convolutions (and one "
+    "vector, of the first frame)",
     "siamemory_cost_of_vector": "of it: SqueezeNet on the whole frame",
     "siamemory_cost_of_memory": "of it: the LSTM on its window",
     "siamemory_vectors_a_frame": "passes of SqueezeNet a frame with four lanes on one sequence",

@@ -134,7 +134,7 @@ class ClassSampler:
 
     def digest(self) -> str:
         """Names every sample this sampler can give."""
-        facts = [asdict(self.augmentation), self.size, self.seed, {k: len(v) for k, v in self.rows.items()}]
+        facts = [asdict(self.augmentation), self.size, self.seed, {k: v.tolist() for k, v in self.rows.items()}]
         return sha256(canonical(facts), code_digest([__name__]), self.store.digest())
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray | int]:

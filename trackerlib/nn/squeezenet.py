@@ -101,8 +101,8 @@ class SqueezeNet(nn.Module):
 
 
 def normed(net: SqueezeNet) -> SqueezeNet:
-    """A copy with batch norm after each convolution of the trunk: trained from nothing without, the thirteen layers do
-    not leave chance within ten thousand images. `plain` folds the norms away."""
+    """A copy with batch norm after each convolution of the trunk: trained from nothing without, 25 convolutions do not
+    leave chance within ten thousand images. `plain` folds the norms away."""
     net = copy.deepcopy(net)
     for parent in list(net.features.modules()):
         for name, child in list(parent.named_children()):

@@ -22,7 +22,7 @@ from ..tracker import OneTarget, Tracker
 from ..trackers import TRACKERS, load_tracker
 from .player import Player
 
-SHIPPED = {"shipped, full width": "", "shipped, a quarter of the width (faster)": "siamfc-quarter"}
+SHIPPED = {"shipped, the tracker's own": "", "shipped, a quarter of the width (faster)": "siamfc-quarter"}
 WHOLE = ("siamemory", "goturn")  # which come in one size
 OFFERED = tuple(name for name in TRACKERS if name != "dsiamm-vgg19")  # which ships no weights
 
