@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -136,6 +137,22 @@ def test_caffe_s_blobs_are_ours_one_to_one():
         from_caffe({"fc9.weight": torch.zeros(1)})
 
 
+def test_the_release_s_own_names_load(tmp_path):
+    """In tracker.prototxt `target` enters conv1 and `image` conv1_p; the names stand here, not in our map."""
+    own, blobs = small(3, shared=False).state_dict(), {}
+    heads = {"fc6-new": "fc6", "fc7-new": "fc7", "fc7-newb": "fc7b", "fc8-shapes": "fc8"}
+    streams = {f"conv{i}{p}": f"{of}.conv{i}" for i in range(1, 6) for p, of in (("", "target"), ("_p", "search"))}
+    for theirs, ours in (streams | {name: f"head.{of}" for name, of in heads.items()}).items():
+        for kind in ("weight", "bias"):
+            blob = own[f"{ours}.0.{kind}"]
+            first = kind == "weight" and ours.endswith("conv1")
+            blobs[f"{theirs}.{kind}"] = blob[:, [2, 1, 0]].contiguous() if first else blob
+    safetensors.torch.save_file(blobs, tmp_path / "caffe.safetensors")
+    back = load_goturn(tmp_path / "caffe.safetensors").state_dict()
+    assert back.keys() == own.keys()
+    assert all(torch.equal(back[name], own[name]) for name in own)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_file_tells_its_width_and_streams(tmp_path, shared):
     net = small(2, shared)
@@ -160,6 +177,7 @@ def square_at(t: int) -> tuple[np.ndarray, list[float]]:
     image = np.full((240, 320, 3), 60, np.uint8)
     box = [100 + 2 * t, 90, 48, 32]
     image[90:122, box[0] : box[0] + 48] = 200
+    image[90:122, box[0] + 6 : box[0] + 18] = 150  # a stripe in its left half
     return image, box
 
 
@@ -240,12 +258,23 @@ def test_the_previous_crop_is_of_the_previous_size(tmp_path):
 
 
 def test_a_mirrored_pair_mirrors_both(store):
+    """The target's stripe is left or, in about half of the pairs, right: in both crops, and corners stay true."""
     sampler = ShiftedPairs([store], Augmentation(stretch=0, shift=0, lighting=0, flip=True), gap=1, seed=5)
-    for index in range(20):
+    sides = []
+    for index in range(40):
         pair = sampler[index]
         wanted = pair["corners"] * INPUT / 10
         if wanted.min() > 1 and wanted.max() < INPUT - 1:
             assert np.abs(lit(pair["current"]) - wanted).max() < 1.5
+            sides.append((stripe(pair["previous"]), stripe(pair["current"])))
+    assert all(before == now for before, now in sides)
+    assert 0.25 < np.mean([before == "right" for before, _ in sides]) < 0.75
+
+
+def stripe(image: np.ndarray) -> str:
+    x1, y1, x2, y2 = lit(image).astype(int)
+    left, right = np.array_split(image[y1 + 3 : y2 - 3, x1 + 3 : x2 - 3].mean((0, 2)), 2)
+    return "left" if left.mean() < right.mean() else "right"
 
 
 def test_a_region_of_any_aspect_fills_the_crop():

@@ -76,7 +76,8 @@ class GOTURN(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
 
     def initialise(self, generator: torch.Generator) -> GOTURN:
-        """He-normal layers, and an answer near the middle: a target in the middle half of the search crop."""
+        """He-normal layers, and a last bias that says the middle half of the search crop: nothing moves. What the
+        layers add to it, before they are trained, is noise of the crop's own size; the wider the network, the more."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
@@ -134,7 +135,11 @@ def load_goturn(weights: str | Path, seed: int = 0) -> GOTURN:
 
 
 def corner_loss(net: GOTURN, batch: dict[str, Tensor]) -> Tensor:
-    """L1 distance of the corners, summed over the four and averaged over the batch, in tenths of the search crop."""
+    """L1 distance of the corners, summed over the four and averaged over the batch, in tenths of the search crop.
+
+    The release sums over its batch of 50 too (Caffe's Reduction over all axes), so its rates are to be taken 50 times:
+    SGD with momentum 0.9, weight decay 5e-4, 1e-6 times 10 for the new layers and times 20 for their biases, a tenth of
+    that after every 100,000 batches, 450,000 in all; each pair with ten moved regions and the unmoved one."""
     previous, current = (batch[k].permute(0, 3, 1, 2).float() for k in ("previous", "current"))
     return (net(previous, current) - batch["corners"]).abs().sum(1).mean()
 
@@ -250,7 +255,8 @@ class GOTURNTracker:
         return self.net.corners(state.template[lanes].to(features.dtype), features)
 
     def _inside(self, frames: Frames, low: Tensor, high: Tensor) -> Tensor:
-        """Boxes `(B, 4)` at least a pixel and at most the frame large, their centres in the frame."""
+        """Boxes `(B, 4)` at least a pixel and at most the frame large, their centres in the frame (the release cuts off
+        what is outside, and may be left with nothing)."""
         sizes = low.new_tensor([[frames.images[u].shape[2], frames.images[u].shape[1]] for u in frames.lane])
         size = torch.minimum((high - low).clamp_min(1), sizes)
         return B.from_centre(torch.minimum(((low + high) / 2).clamp_min(0), sizes), size)
