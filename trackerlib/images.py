@@ -54,6 +54,13 @@ def mean_colour(image: Tensor) -> Tensor:
     return image.float().mean((1, 2))
 
 
+def whole_frame(image: Tensor, side: int = 224) -> Tensor:
+    """A frame `(3, H, W)` uint8 of any aspect as a square `(1, 3, side, side)` float32 in 0..255, antialiased.
+
+    224 pixels are what networks of ImageNet take."""
+    return F.interpolate(image[None].float(), (side, side), mode="bilinear", antialias=True, align_corners=False)
+
+
 def context_crops(image: Tensor, centres: Tensor, sides: Tensor, out: int, fill: Tensor) -> Tensor:
     """Cut K crops from one frame in one sampling call.
 

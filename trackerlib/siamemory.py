@@ -24,10 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from . import boxes as B
+from .images import whole_frame
 from .nn.checkpoints import load_into, provenance, read_tensors, weights_digest, weights_file
 from .nn.correlation import correlate_scales
 from .nn.recurrent import SequenceRegressor
-from .nn.squeezenet import FEATURES, VECTORS, SqueezeNet, squeezenet_of, whole_frame
+from .nn.squeezenet import FEATURES, VECTORS, SqueezeNet, squeezenet_of
 from .provenance import canonical, code_digest, sha256
 from .siamfc import EXEMPLAR, SEARCH, SiamFC, SiamFCConfig, SiamFCState, SiamFCTracker, folded
 from .tracker import Frames, Output

@@ -4,6 +4,8 @@ A tracker is batch-first: one object tracks B targets ("lanes") in lock-step, so
 sees frames and first boxes and gives back boxes; it never sees ground truth, a protocol or a file.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
@@ -20,6 +22,14 @@ from .images import to_tensor
 T = TypeVar("T")
 
 
+class Kept(Protocol):
+    """What was made of frames, by name and frame id: tensors and tuples of tensors (`bench.features`)."""
+
+    def get(self, name: str, frame: tuple[str, int], device: torch.device) -> Any: ...
+
+    def put(self, name: str, frame: tuple[str, int], value: Any) -> None: ...
+
+
 @dataclass
 class Frames:
     """One step's input: each distinct image once, and which lane looks at which.
@@ -32,6 +42,7 @@ class Frames:
     images: list[Tensor]
     lane: list[int]
     ids: list[tuple[str, int]]
+    kept: Kept | None = field(default=None, repr=False)  # what outlives the step
     _made: dict = field(default_factory=dict, repr=False)
 
     def by_image(self) -> Iterator[tuple[Tensor, list[int]]]:
@@ -43,12 +54,19 @@ class Frames:
         """`f(image)` for each lane, evaluated once per distinct image (a global feature, a detector).
 
         `name` identifies f and the weights behind it."""
-        return [self._once(name, f, u) for u in self.lane]
+        return self.together(name, lambda images: [f(image) for image in images])
 
-    def _once(self, name: str, f: Callable[[Tensor], T], u: int) -> T:
-        if (u, name) not in self._made:
-            self._made[u, name] = f(self.images[u])
-        return self._made[u, name]
+    def together(self, name: str, f: Callable[[list[Tensor]], list[T]]) -> list[T]:
+        """As `once`, for an f that takes many images in a batch: it is given those whose value is not known."""
+        if self.kept is not None:
+            known = {(u, name): self.kept.get(name, of, self.images[u].device) for u, of in enumerate(self.ids)}
+            self._made = {key: value for key, value in known.items() if value is not None} | self._made
+        new = [u for u in range(len(self.images)) if (u, name) not in self._made]
+        for u, value in zip(new, f([self.images[u] for u in new]) if new else [], strict=True):
+            self._made[u, name] = value
+            if self.kept is not None:
+                self.kept.put(name, self.ids[u], value)
+        return [self._made[u, name] for u in self.lane]
 
 
 def lane_by_lane(f: Callable[[int], T], lanes: int) -> list[T]:

@@ -9,12 +9,15 @@ import torch
 
 from .baselines.goturn import GOTURNConfig, GOTURNTracker, load_goturn
 from .baselines.kcf import KCF_GREY, KCF_HOG, KCFConfig, KCFTracker
+from .baselines.sort import SORTConfig, YOLOSORTTracker
 from .config import configured, near
 from .dsiam import DSIAM, DSIAM_VGG19, DSiam, DSiamTracker, load_dsiam
 from .interchange import InitUpdate, is_init_update
 from .nn.checkpoints import provenance, weights_digest, weights_file
 from .nn.vgg import load_vgg19
+from .nn.yolo import load_yolo
 from .provenance import canonical, file_sha256, sha256
+from .rolo import ROLOConfig, ROLOTracker, load_rolo
 from .siamemory import SIAMEMORY, SiaMemoryTracker, load_siamemory
 from .siamfc import (
     SIAMFC_3S,
@@ -84,6 +87,22 @@ def _siamemory(weights, device, dtype, seed, values) -> SiaMemoryTracker:
     return _sealed(tracker, net, weights)
 
 
+def _rolo(name: str, config: ROLOConfig, heatmap: int = 0):
+    def build(weights, device, dtype, seed, values) -> ROLOTracker:
+        weights = weights or name
+        net = load_rolo(weights, seed, heatmap)
+        tracker = ROLOTracker(net.detector, net.memory, configured(config, values), name, device, dtype)
+        return _sealed(tracker, net, weights)
+
+    return build
+
+
+def _yolo_sort(weights, device, dtype, seed, values) -> YOLOSORTTracker:
+    weights = weights or "rolo-yolo"
+    net = load_rolo("random", seed).detector if str(weights) == "random" else load_yolo(weights)
+    return _sealed(YOLOSORTTracker(net, configured(SORTConfig(), values), "yolo-sort", device, dtype), net, weights)
+
+
 def _sealed(tracker: SiamFCTracker, net: torch.nn.Module, weights: str | Path) -> SiamFCTracker:
     """The tracker with what results want to know of its weights: their digest, and which sequences they saw."""
     tracker.weights_sha = weights_digest(net)
@@ -101,6 +120,9 @@ TRACKERS = {
     "dsiamm-vgg19": _dsiam_vgg19,
     "siamemory": _siamemory,
     "goturn": _goturn,
+    "rolo": _rolo("rolo", ROLOConfig()),
+    "rolo-heatmap": _rolo("rolo-heatmap", ROLOConfig(step=3), 16),
+    "yolo-sort": _yolo_sort,
     "kcf": _kcf("kcf", KCF_HOG),
     "kcf-grey": _kcf("kcf-grey", KCF_GREY),
     "kcf-scale": _kcf("kcf-scale", replace(KCF_HOG, scales=3)),

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from trackerlib.data import load_dataset
 from trackerlib.data.rendered import rendered
-from trackerlib.images import to_tensor
+from trackerlib.images import to_tensor, whole_frame
 from trackerlib.nn.checkpoints import (
     load_into,
     provenance,
@@ -19,7 +19,7 @@ from trackerlib.nn.checkpoints import (
     weights_file,
 )
 from trackerlib.nn.recurrent import SequenceRegressor
-from trackerlib.nn.squeezenet import SqueezeNet, whole_frame
+from trackerlib.nn.squeezenet import SqueezeNet
 from trackerlib.siamemory import (
     CONV6,
     AllConv,

@@ -6,9 +6,10 @@ import math
 import pytest
 import torch
 
-from trackerlib.bench import speed, speed_costs
+from trackerlib.bench import speed, speed_costs, speed_detect
 from trackerlib.nn.checkpoints import save_weights
 from trackerlib.nn.squeezenet import SqueezeNet
+from trackerlib.nn.yolo import YOLO
 from trackerlib.siamemory import AllConv, Memory, SiaMemory
 from trackerlib.siamfc import SiamFC
 from trackerlib.trackers import load_tracker
@@ -39,6 +40,20 @@ def test_jobs_take_turns():
     assert order == list("ababab")  # one warm-up round
     assert {len(s) for s in seconds.values()} == {2}
     assert min(s.min() for s in seconds.values()) == pytest.approx(0, abs=1)
+
+
+def test_what_looking_at_frames_costs(monkeypatch):
+    quarter = lambda name, **config: load_tracker(name, "random" if name == "rolo" else "siamfc-quarter", **config)  # noqa: E731
+    monkeypatch.setattr(speed_detect, "load_tracker", quarter)
+    found = speed_detect.bench_detect(frames=3, rounds=1, width=1 / 16)
+    assert found.keys() == speed_detect.DETECT_FIGURES.keys()
+    assert all(math.isfinite(value) and value > 0 for value in found.values())
+
+
+def test_arithmetic_of_the_detector():
+    """YOLO-small at full size: 40 GFLOP a frame of 448 x 448, as the paper's text has it."""
+    with torch.device("meta"):
+        assert speed_detect.detector_flops(YOLO()) == pytest.approx(40.4e9, rel=0.02)
 
 
 def test_costs_are_those_that_are_told(monkeypatch, tmp_path):

@@ -5,16 +5,15 @@ import math
 import pytest
 import torch
 
+from trackerlib.images import whole_frame
 from trackerlib.nn.checkpoints import save_weights
+from trackerlib.nn.norms import normed, plain
 from trackerlib.nn.squeezenet import (
     FEATURES,
     Fire,
     SqueezeNet,
     class_loss,
     load_squeezenet,
-    normed,
-    plain,
-    whole_frame,
 )
 
 

@@ -26,6 +26,7 @@ from ..images import to_tensor
 from ..provenance import canonical, class_digest, code_digest, environment, sha256, write_json
 from ..tracker import Frames, Output, State, Tracker
 from .decoder import Decoder
+from .features import FeatureCache
 from .protocols import Go, Protocol, Restart, Run, first_box, protocol
 from .results import RunSet
 
@@ -44,6 +45,7 @@ def evaluate(
     keep_maps: bool = False,
     seed: int = 0,
     on_done: Callable[[Run, int, int], None] = lambda run, done, of: None,
+    cache: str | Path | None = None,
 ) -> RunSet | list[RunSet]:
     """Run protocols over a dataset; what is stored already is not done again.
 
@@ -52,6 +54,8 @@ def evaluate(
                lane also stores each frame's seconds (decoding excluded); with more, times are not a frame's own: NaN
                is stored; throughput and peak memory are written to `speed.json` beside the manifest
     on_done(run, done, of): called after each finished run.
+    cache:     a folder where what trackers make of whole frames is kept (`bench.features`); by default in memory
+               alone, and not at all with one lane, whose times are to be a frame's own
     Returns the stored results, a list where several protocols were given. Runs that raise are recorded under `errors/`
     while the others go on; `RunSet.failures()` tells. Processes that share a results folder share the work.
     torch is seeded anew at each start, from `seed` and the run's name: a tracker that draws by chance repeats its
@@ -60,6 +64,8 @@ def evaluate(
     chosen = [protocol(p) if isinstance(p, str) else p for p in ([protocols] if one else protocols)]
     if not (lanes == "auto" or (isinstance(lanes, int) and lanes >= 1)):
         raise ValueError(f"lanes={lanes!r}: at least one target must be tracked (or 'auto')")
+    if getattr(tracker, "sees_ground_truth", False):
+        raise ValueError(f"{tracker.name} sees the ground truth: it is no tracker, and is not evaluated as one")
     if not len(dataset):
         raise ValueError(f"{dataset.name}: no sequences to evaluate on")
     if bare := next((s for s in dataset.values() if isinstance(s.frames, NoFrames)), None):
@@ -72,7 +78,7 @@ def evaluate(
         lanes = fewest_lanes(recorded["lanes_measured"])
     recorded["lanes"] = lanes
     stores = [RunSet.open(results, manifest(tracker, dataset, p, seed) | recorded) for p in chosen]
-    engine = Engine(tracker, dataset, lanes, on_done, seed=seed)
+    engine = Engine(tracker, dataset, lanes, on_done, seed=seed, cache=cache)
     started = time.perf_counter()
     with ExitStack() as stack:
         for store in stores:
@@ -176,7 +182,14 @@ class Engine:
     """Steps L lanes until no run is left."""
 
     def __init__(
-        self, tracker: Tracker, dataset: Dataset, lanes: int, on_done: Callable, budget: int = 1 << 30, seed: int = 0
+        self,
+        tracker: Tracker,
+        dataset: Dataset,
+        lanes: int,
+        on_done: Callable,
+        budget: int = 1 << 30,
+        seed: int = 0,
+        cache: str | Path | None = None,
     ):
         """budget: bytes of decoded images kept."""
         self.tracker, self.dataset, self.on_done, self.budget, self.seed = tracker, dataset, on_done, budget, seed
@@ -184,6 +197,7 @@ class Engine:
         self.state: State | None = None
         self.device = torch.device(getattr(tracker, "device", "cpu"))
         self.videos = _videos(dataset)
+        self.features = FeatureCache.of(dataset, self.videos, cache) if lanes > 1 else None
         self.frames = self.done = self.total = self.decoded = 0
         self.written: set[Path] = set()  # folders that got results
         self.spent: set[int] = set()  # idle lanes whose state is still the last run's
@@ -350,7 +364,8 @@ class Engine:
         """The distinct images these lanes look at, decoded and uploaded once each."""
         keys = [(lane.video, lane.frame) for lane in lanes]
         distinct = list(dict.fromkeys(keys))
-        return Frames([self.decoder.get(key) for key in distinct], [distinct.index(keys[i]) for i in lane_of], distinct)
+        images = [self.decoder.get(key) for key in distinct]
+        return Frames(images, [distinct.index(keys[i]) for i in lane_of], distinct, self.features)
 
 
 def _videos(dataset: Dataset) -> dict[str, str]:

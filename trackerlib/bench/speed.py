@@ -46,7 +46,7 @@ def bench(device: str = "cpu", frames: int = 24, rounds: int = 3) -> dict[str, f
     image, shifts = to_tensor(videos[0][0], device), torch.tensor([0.0, 1.0, 2.0], device=device)
     centres, sides = 100 + shifts[:, None].expand(3, 2), 150 + 8 * shifts
     places = list(zip(centres, sides, strict=True))
-    work = _peaks(device) | {
+    work = peaks(device) | {
         "plain": lambda: _plain_loop(net.to(device), videos[0], boxes[0], device),
         "strided": lambda: _plain_loop(net.to(device), videos[0], boxes[0], device, torch.preserve_format),
         "fast": lambda: track_videos(fast, videos[:1], boxes[:1]),
@@ -83,7 +83,8 @@ def network_flops(net: SiamFC, images: int, size: int = SEARCH) -> int:
 CONV_FLOPS = 2 * 256 * 256 * 9 * 8 * 32 * 32
 
 
-def _peaks(device: str) -> dict[str, Callable[[], object]]:
+def peaks(device: str) -> dict[str, Callable[[], object]]:
+    """What a processor's peak is measured by: a matrix product of 2048 and a convolution (`CONV_FLOPS`)."""
     a, b = torch.rand(2, 2048, 2048, device=device)
     x = torch.rand(8, 256, 34, 34, device=device).contiguous(memory_format=torch.channels_last)
     w = torch.rand(256, 256, 3, 3, device=device).contiguous(memory_format=torch.channels_last)
@@ -157,15 +158,16 @@ def _padded_crop(image: np.ndarray, centre: Tensor, side: Tensor | float, out: i
 def main(json: Path | None = None, only: str | None = None, more: Mapping[str, Part] | None = None) -> None:
     """Print every ratio on each device there is, and write them as one flat object.
 
-    only: "trackers", "costs", "engine", "peers" or one of `more`; by default all. more: parts that stand above this
-    one, by name: what measures, and what its figures are."""
+    only: "trackers", "costs", "detect", "engine", "peers" or one of `more`; by default all. more: parts that stand
+    above this one, by name: what measures, and what its figures are."""
     from .speed_costs import COST_FIGURES, bench_costs
+    from .speed_detect import DETECT_FIGURES, bench_detect
     from .speed_engine import ENGINE_FIGURES, bench_engine
     from .speed_peers import PEER_FIGURES, bench_peers
 
-    figures = FIGURES | COST_FIGURES | ENGINE_FIGURES | PEER_FIGURES
+    figures = FIGURES | COST_FIGURES | DETECT_FIGURES | ENGINE_FIGURES | PEER_FIGURES
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    each = {"trackers": bench, "costs": bench_costs, "engine": bench_engine}
+    each = {"trackers": bench, "costs": bench_costs, "detect": bench_detect, "engine": bench_engine}
     jobs = [(kind, d, job) for kind, job in each.items() for d in devices]
     jobs.append(("peers", "cpu", lambda _: bench_peers()))
     for kind, (measure, described) in (more or {}).items():

@@ -4,9 +4,8 @@ import numpy as np
 import torch
 
 from ..data import load_dataset
-from ..images import to_tensor
+from ..images import to_tensor, whole_frame
 from ..nn.fourier import regress
-from ..nn.squeezenet import whole_frame
 from ..trackers import load_tracker
 from .speed import in_turns, track_videos
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 READOUTS = ("linear", "slice")
+GATES = ("tanh", "sigmoid")
 
 
 class SequenceRegressor(nn.Module):
@@ -15,13 +16,17 @@ class SequenceRegressor(nn.Module):
     hidden:  size of the LSTM's state; by default that of the input
     readout: "linear", a layer from the state to four numbers; "slice", ROLO's: four of the state's own numbers, those
              that end `offset` before its last
+    gate:    what g, the new memory, passes: "tanh", as in every LSTM; "sigmoid", as ROLO's Eq. 2 prints it (R4)
     Gates in torch's order i, f, g, o; two biases a gate, which add up."""
 
-    def __init__(self, inputs: int, hidden: int | None = None, readout: str = "linear", offset: int = 0):
+    def __init__(
+        self, inputs: int, hidden: int | None = None, readout: str = "linear", offset: int = 0, gate: str = "tanh"
+    ):
         super().__init__()
-        if readout not in READOUTS:
-            raise ValueError(f"readout is one of {', '.join(READOUTS)}, not {readout!r}")
-        hidden = hidden or inputs
+        if readout not in READOUTS or gate not in GATES:
+            known = f"readout is one of {', '.join(READOUTS)} and gate one of {', '.join(GATES)}"
+            raise ValueError(f"{known}, not {readout!r} and {gate!r}")
+        hidden, self.gate = hidden or inputs, gate
         self.lstm = nn.LSTM(inputs, hidden, batch_first=True)
         self.readout = nn.Linear(hidden, 4) if readout == "linear" else None
         self.slice = slice(hidden - 4 - offset, hidden - offset)
@@ -43,7 +48,20 @@ class SequenceRegressor(nn.Module):
 
     def states(self, windows: Tensor) -> Tensor:
         """h after each step, `(B, T, hidden)`."""
-        return self.lstm(windows)[0]
+        return self.lstm(windows)[0] if self.gate == "tanh" else self._printed(windows)
+
+    def _printed(self, windows: Tensor) -> Tensor:
+        """ROLO's Eq. 2 as printed, and the line it leaves out: c_t = f c_{t-1} + i g."""
+        net = self.lstm
+        read = windows @ net.weight_ih_l0.T + net.bias_ih_l0 + net.bias_hh_l0
+        h = c = read.new_zeros(len(read), net.hidden_size)
+        states = []
+        for one in read.unbind(1):
+            i, f, g, o = (one + h @ net.weight_hh_l0.T).sigmoid().chunk(4, -1)
+            c = f * c + i * g
+            h = o * c.tanh()
+            states.append(h)
+        return torch.stack(states, 1)
 
     def boxes(self, states: Tensor) -> Tensor:
         """Boxes `(..., 4)` of states `(..., hidden)`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 from .checkpoints import load_into, read_tensors, weights_file
 from .vgg import MEAN, STD
 
-INPUT = 224  # pixels a side
 FIRES = (
     (16, 64),
     (16, 64),
@@ -100,38 +98,12 @@ class SqueezeNet(nn.Module):
         return F.adaptive_avg_pool2d(x, (1, columns)).flatten(2).mT.flatten(1).float()
 
 
-def normed(net: SqueezeNet) -> SqueezeNet:
-    """A copy with batch norm after each convolution of the trunk: trained from nothing without, 25 convolutions do not
-    leave chance within ten thousand images. `plain` folds the norms away."""
-    net = copy.deepcopy(net)
-    for parent in list(net.features.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Conv2d):
-                setattr(parent, name, nn.Sequential(child, nn.BatchNorm2d(child.out_channels)))
-    return net
-
-
-def plain(net: SqueezeNet) -> SqueezeNet:
-    """A copy of a `normed` network with the norms folded into the convolutions: SqueezeNet's own layers and keys."""
-    net = copy.deepcopy(net).eval()
-    for parent in [net.features, *(m for m in net.features if isinstance(m, Fire))]:
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Sequential):
-                setattr(parent, name, nn.utils.fuse_conv_bn_eval(*child))
-    return net
-
-
 def class_loss(net: SqueezeNet, batch: dict[str, Tensor]) -> Tensor:
     """Cross-entropy of images `x (B, H, W, 3)` and their classes `y (B,)`.
 
     On the scores before the last ReLU: from few images it dies in the first steps, and no gradient comes back."""
     maps = net.classifier[:2](net.trunk(batch["x"].permute(0, 3, 1, 2).float()))
     return F.cross_entropy(maps.mean((2, 3)).float(), batch["y"])
-
-
-def whole_frame(image: Tensor) -> Tensor:
-    """A frame `(3, H, W)` uint8, resized to `(1, 3, 224, 224)` float32 in 0..255, antialiased."""
-    return F.interpolate(image[None].float(), (INPUT, INPUT), mode="bilinear", antialias=True, align_corners=False)
 
 
 def load_squeezenet(path: str | Path) -> SqueezeNet:

@@ -12,6 +12,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from ... import boxes as B
 from ..sequence import Dataset, Sequence
 from . import figures, scenes
 from .sprites import TURNS, coverage, smeared
@@ -116,6 +117,26 @@ def _tags(plan: Plan, boxes: np.ndarray, inside: np.ndarray, seen: np.ndarray) -
         "BC": np.full(plan.length, "BC" in plan.wanted),  # dressed in the scene's colours, or among look-alikes
         "LR": area < 400,
     }
+
+
+def objects(frames: RenderedFrames, t: int, least: float = 0.3) -> list[tuple[str, np.ndarray]]:
+    """Every object in frame t, the target among them: what it is, and its box `(4,)` in the frame.
+
+    Only those of which a share of `least` is to be seen, within the frame and not behind others; posts and walls are
+    no objects. What a detector learns from."""
+    plan, found = _film(frames).plan, []
+    actors = [*plan.behind, plan.target, *plan.front]
+    limit = np.array([*frames.size, *frames.size], float)
+    for place, actor in enumerate(actors):
+        patch, x, y = actor.at(t, painted=False)
+        alpha = patch.astype(np.float32) / 255
+        if actor.sprite.kind not in figures.BUILDERS or alpha.max() <= 0.5:
+            continue
+        if coverage(actor, actors[place + 1 :], t, frames.size).sum() < least * alpha.sum():
+            continue
+        edges = B.corners(_tight_box(alpha, x, y)).clip(0, limit)
+        found.append((actor.sprite.kind, B.from_corners(edges)))
+    return found
 
 
 @dataclass(eq=False)

@@ -1,0 +1,143 @@
+"""Whole frames kept packed, with all that is to be seen in them: what a detector trains on.
+
+A store is a folder: `frames.npy` (N, side, side, 3) uint8, memory-mapped, and `objects.csv`, a row an object. Frames
+are resized to a square, whatever their aspect, as YOLO sees them; boxes are in shares of the frame."""
+
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Many
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from .. import boxes as B
+from ..provenance import canonical, code_digest, sha256, write_text
+from .rendered import RenderedFrames, objects
+from .samplers import Augmentation, colours
+from .sequence import Dataset, Sequence
+
+COLUMNS = ["row", "sequence", "frame", "category", "x", "y", "w", "h"]
+MOST = 12  # objects a sample tells of
+
+
+@dataclass(frozen=True)
+class FrameStore:
+    """A folder of packed frames; cheap to pickle, opened where it is used."""
+
+    folder: Path
+
+    @cached_property
+    def objects(self) -> pd.DataFrame:
+        return pd.read_csv(self.folder / "objects.csv")
+
+    @cached_property
+    def frames(self) -> np.ndarray:
+        return np.load(self.folder / "frames.npy", mmap_mode="r")
+
+    def __getstate__(self) -> dict:
+        return {"folder": self.folder}
+
+    def digest(self) -> str:
+        """Names what was packed, and by which code."""
+        return (self.folder / "complete").read_text()
+
+
+def seen_in(sequence: Sequence, t: int) -> list[tuple[str, np.ndarray]]:
+    """What is in a frame, and its box: all of a rendered one, else the target, if it has a category."""
+    if isinstance(sequence.frames, RenderedFrames):
+        return objects(sequence.frames, t)
+    known = sequence.category and not sequence.absent[t] and np.isfinite(sequence.boxes[t]).all()
+    return [(sequence.category, sequence.boxes[t])] if known else []
+
+
+def pack_frames(
+    dataset: Dataset,
+    folder: str | Path,
+    side: int,
+    every: int = 1,
+    label: Callable[[Iterable], Iterable] = lambda sequences: sequences,
+) -> FrameStore:
+    """Pack one frame in `every` of a dataset, those without any object too; a finished store of the same content is
+    opened as it is. label: wraps the iterable of sequences, for a progress bar."""
+    folder = Path(folder)
+    stamp = folder / "complete"
+    code = code_digest([__name__, type(dataset[0].frames).__module__])
+    digest = sha256(dataset.digest(), code, str(side), str(every))
+    if stamp.is_file() and stamp.read_text() == digest:
+        return FrameStore(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp.unlink(missing_ok=True)
+    which = [(s.name, t) for s in dataset.values() for t in range(0, len(s), every)]
+    frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, (len(which), side, side, 3))
+    rows, at = [], iter(range(len(which)))
+    for sequence in label(list(dataset.values())):
+        for t in range(0, len(sequence), every):
+            image, row = sequence.frames[t], next(at)
+            frames[row] = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+            shares = np.tile(image.shape[1::-1], 2)
+            rows += [(row, sequence.name, t, kind, *np.round(box / shares, 6)) for kind, box in seen_in(sequence, t)]
+    frames.flush()
+    write_text(folder / "objects.csv", pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False))
+    write_text(stamp, digest)
+    return FrameStore(folder)
+
+
+SCENE = Augmentation(tone=0.25, grey=0.1, blur=0.15, noise=6, flip=True)
+
+
+class SceneSampler:
+    """Frames with all that is in them: `sampler[index]` gives uint8 `x (side, side, 3)` and float32 `objects (12, 5)`:
+    class, and x, y, w, h in shares; rows beyond the last object have class -1.
+
+    classes: by name, in the order of their numbers; other objects are left out
+    jitter:  each edge of what is shown moves by up to this share of the frame (darknet: 0.2)
+    An object of which less than half is left in what is shown is left out."""
+
+    def __init__(
+        self,
+        store: FrameStore,
+        classes: Many[str],
+        augmentation: Augmentation = SCENE,
+        jitter: float = 0.2,
+        seed: int = 0,
+    ):
+        self.store, self.classes, self.augmentation = store, list(classes), augmentation
+        self.jitter, self.seed = jitter, seed
+        number = {name: k for k, name in enumerate(self.classes)}
+        known = store.objects[store.objects["category"].isin(number)]
+        self.held = {
+            row: np.column_stack([of["category"].map(number), of[["x", "y", "w", "h"]]]).astype(float)
+            for row, of in known.groupby("row")
+        }
+        if not self.held:
+            raise ValueError(f"{store.folder}: no object is one of {', '.join(self.classes)}")
+
+    def digest(self) -> str:
+        """Names every sample this sampler can give."""
+        facts = [asdict(self.augmentation), self.classes, self.jitter, self.seed]
+        return sha256(canonical(facts), code_digest([__name__]), self.store.digest())
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng([self.seed, index])
+        row = int(rng.integers(len(self.store.frames)))
+        image, held = np.ascontiguousarray(self.store.frames[row]), self.held.get(row, np.empty((0, 5)))
+        low, high = rng.uniform(-1, 1, (2, 2)) * self.jitter + [[0], [1]]  # x, y of the corners shown, in shares
+        side, mirror = len(image), self.augmentation.flip and rng.random() < 0.5
+        scale = 1 / (high - low)
+        matrix = np.column_stack([np.diag(scale), -low * scale * side + 0.5 * scale - 0.5])
+        fill = cv2.mean(image)[:3]
+        image = cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderValue=fill)
+        edges = (B.corners(held[:, 1:]).reshape(-1, 2, 2) - low) * scale
+        shown = edges.clip(0, 1)
+        left = np.prod(shown[:, 1] - shown[:, 0], -1) >= 0.5 * np.prod(edges[:, 1] - edges[:, 0], -1)
+        boxes = B.from_corners(shown.reshape(-1, 4))
+        if mirror:
+            image = np.ascontiguousarray(image[:, ::-1])
+            boxes[:, 0] = 1 - boxes[:, 0] - boxes[:, 2]
+        kept = np.column_stack([held[:, 0], boxes])[left][:MOST]
+        rows = np.full((MOST, 5), [-1.0, 0, 0, 0, 0], np.float32)
+        rows[: len(kept)] = kept
+        return {"x": colours(image, self.augmentation, rng), "objects": rows}
