@@ -50,7 +50,11 @@ def cli() -> None:
 @RESULTS
 @SETTINGS
 @click.option("--force", is_flag=True, help="run the targets though they are fresh")
-@click.option("--dry-run", is_flag=True, help="check all parameters and say what would run and which data is missing")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="check all parameters by name and type, say what would run and which data is missing",
+)
 def run(targets, profile, jobs, results, settings, force, dry_run) -> None:
     """Execute the notebooks of the reproduction graph that are not fresh.
 
@@ -163,13 +167,29 @@ def bench(file, only) -> None:
 @DTYPE
 @click.option("--seed", default=0, show_default=True)
 @click.option("--keep", type=click.Choice(["maps"]), help="keep the response maps too")
+@click.option("--cache", type=PATH, help="folder where what is made of whole frames is kept (rolo, siamemory)")
 @CONVENTION
 @FORMAT
 def evaluate(
-    tracker, weights, name, root, sequences, protocols, results, lanes, device, dtype, seed, keep, convention, form
+    tracker,
+    weights,
+    name,
+    root,
+    sequences,
+    protocols,
+    results,
+    lanes,
+    device,
+    dtype,
+    seed,
+    keep,
+    cache,
+    convention,
+    form,
 ) -> None:
     """Run a tracker over a dataset by one or more protocols, store the results and score them."""
     from .bench.conventions import convention_for
+    from .bench.engine import FailedRuns
     from .bench.engine import evaluate as run_protocols
     from .bench.protocols import Supervised, protocol
     from .bench.score import score as score_results
@@ -193,7 +213,8 @@ def evaluate(
     loaded = load_tracker(tracker, weights, device, dtype, seed)
     count = counter(f"{tracker} on {name}")
     lanes = lanes if lanes == "auto" else int(lanes)
-    stores = run_protocols(loaded, dataset, chosen, results, lanes, keep == "maps", seed, count)
+    warnings.simplefilter("ignore", FailedRuns)  # they are listed below
+    stores = run_protocols(loaded, dataset, chosen, results, lanes, keep == "maps", seed, count, cache)
     failed = [
         f"{run}, {text.splitlines()[0]}: {text.strip().splitlines()[-1]} (traceback: {runs.folder}/errors/{run}.txt)"
         for runs in stores

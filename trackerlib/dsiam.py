@@ -141,6 +141,7 @@ class DSiamConfig(SiamFCConfig):
     gradient: str = "autograd"  # D2; "exact": the written-out gradients of nn.fourier.Regress
 
     def __post_init__(self):
+        super().__post_init__()
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} is one of {', '.join(map(repr, known))}, not {getattr(self, name)!r}")

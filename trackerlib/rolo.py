@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from . import boxes as B
+from .config import bounded
 from .data.sequence import Sequence as TrackedSequence
 from .images import to_tensor, whole_frame
 from .nn.checkpoints import load_into, provenance, read_tensors, weights_digest, weights_file
@@ -32,7 +34,7 @@ from .nn.yolo import YOLO, load_yolo
 from .provenance import canonical, code_digest, sha256
 from .tracker import Frames, Kept, Output, State, lane_by_lane
 
-FEATURES, HEATMAP = 4096, 32  # X_t; cells a side of the map
+FEATURES = 4096  # numbers of X_t
 
 
 class Memory(nn.Module):
@@ -182,10 +184,7 @@ class ROLOConfig:
     def __post_init__(self):
         if self.answer not in ("memory", "detection"):
             raise ValueError(f"answer is 'memory' or 'detection', not {self.answer!r}")
-        if min(self.history, self.step) < 1 or not 0 <= self.silent <= 20:
-            raise ValueError(
-                f"history and step are 1 or more, silent 0 to 20, not {self.history, self.step, self.silent}"
-            )
+        bounded(self, history=(1, inf), step=(1, inf), silent=(0, 20), threshold=(0, 1), overlap=(0, 1), least=(0, 1))
 
 
 @dataclass
@@ -436,7 +435,8 @@ def load_rolo(weights: str | Path, seed: int = 0, heatmap: int = 0) -> ROLO:
         raise ValueError(f"{path}: not weights of ROLO: no regressor.lstm.weight_hh_l0 or reads")
     origin = provenance(path)
     if "detector" not in origin:
-        raise ValueError(f"{path}: no {path.stem}.json beside it names its detector's file as `detector`")
+        needed = f"copy {path.stem}.json with it, and what that names"
+        raise ValueError(f"{path}: holds the memory alone, and nothing beside it tells its detector; {needed}")
     net = load_yolo(origin["detector"])
     if origin.get("detector_sha") != weights_digest(net):
         raise ValueError(f"{path}: was trained with another detector than {origin['detector']} is now; train it anew")

@@ -315,7 +315,8 @@ def _part(path: Path, tensors: dict[str, Tensor], part: str) -> nn.Module:
         return build(own, str(path))
     origin = provenance(path)
     if part not in origin:
-        raise ValueError(f"{path}: holds no {part}, and no {path.stem}.json beside it names its file as `{part}`")
+        needed = f"copy {path.stem}.json with it, and what that names"
+        raise ValueError(f"{path}: holds the memory alone, and nothing beside it tells its {part}; {needed}")
     file = weights_file(origin[part])
     net = build(read_tensors(file), str(file))
     if origin.get(f"{part}_sha") != weights_digest(net):
@@ -358,6 +359,7 @@ class SiaMemoryConfig(SiamFCConfig):
     lost: float = 0.2  # tau: below it (after the sigmoid) the Siamese box is not believed
 
     def __post_init__(self):
+        super().__post_init__()
         _check("mode", self.mode, MODES)
         _check("steers", self.steers, ("centre", "box"))
         if self.length < 1 or not 0 <= self.lost <= 1:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import boxes as B
+from .config import bounded
 from .images import context_crops, mean_colour
 from .nn.checkpoints import load_into, read_tensors, weights_file
 from .nn.correlation import correlate_scales
@@ -163,6 +165,16 @@ class SiamFCConfig:
     smallest: float = 0.2  # bounds of the search side, in units of the first
     largest: float = 5.0
 
+    def __post_init__(self):
+        bounded(
+            self, ("step", "penalty", "smallest"), scales=(1, inf), upsample=(1, inf), scale_lr=(0, 1), window=(0, 1)
+        )
+        bounded(self, smallest=(0, 1), largest=(1, inf))
+        if self.scales % 2 == 0:
+            raise ValueError(f"scales are an odd number, the middle one unchanged, not {self.scales}")
+        if self.displacement not in ("matlab", "pytorch"):
+            raise ValueError(f"displacement is 'matlab' or 'pytorch', not {self.displacement!r}")
+
 
 SIAMFC_3S = SiamFCConfig()
 SIAMFC_5S = SiamFCConfig(scales=5, step=1.0255, penalty=0.962, scale_lr=0.34, window=0.168)
@@ -197,8 +209,6 @@ class SiamFCTracker:
         dtype: torch.dtype = torch.float32,
         fold: bool = True,
     ):
-        if config.displacement not in ("matlab", "pytorch"):
-            raise ValueError(f"displacement is 'matlab' or 'pytorch', not {config.displacement!r}")
         self.name, self.config, self.device, self.dtype = name, config, torch.device(device), dtype
         self.net = (folded(net, dtype) if fold else net).to(self.device)
         self.keep_maps = False

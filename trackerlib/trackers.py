@@ -148,6 +148,8 @@ def load_tracker(
     Raises ValueError for an unknown name, a device that is not there, or a class that is no tracker."""
     if dtype not in DTYPES:
         raise ValueError(f"dtype is one of {', '.join(DTYPES)}, not {dtype!r}")
+    if weights == "":
+        raise ValueError("weights is empty: give a file, the name of shipped weights, or leave it out")
     _check_device(device)
     if name in TRACKERS:
         return TRACKERS[name](weights, device, DTYPES[dtype], seed, config)

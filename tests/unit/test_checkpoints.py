@@ -119,3 +119,9 @@ def test_missing_and_unknown_names():
         load_tracker("siamfc3s")
     with pytest.raises(ValueError, match="module:Class"):
         load_tracker("no.such.module:Class")
+
+
+def test_damaged_provenance_is_named(tmp_path):
+    (tmp_path / "w.json").write_text('{"seen": [\n')
+    with pytest.raises(ValueError, match=r"w\.json, line 2: .*; copy it again, or delete it"):
+        provenance(tmp_path / "w.safetensors")

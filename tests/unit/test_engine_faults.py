@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from trackerlib.bench.engine import evaluate, manifest
+from trackerlib.bench.engine import FailedRuns, evaluate, manifest
 from trackerlib.bench.protocols import OPE, TRE, Go, Restart, Supervised
 from trackerlib.bench.results import RunSet
 from trackerlib.data.formats import FAILURE, INIT, REGION, UNKNOWN
@@ -42,6 +42,15 @@ class Blank:
 @dataclass
 class Boxes(State):
     boxes: torch.Tensor
+
+
+def test_a_first_box_outside_the_frame_is_told_and_the_others_go_on(tmp_path):
+    places = (("in", [1.0, 1, 2, 2]), ("out", [8.0, 1, 2, 2]))  # frames are 8 pixels wide
+    inside, outside = (Sequence(name, Blank(3, name), np.tile(box, (3, 1))) for name, box in places)
+    with pytest.warns(FailedRuns, match="1 runs failed; out: ValueError: out: the first box .* lies outside the frame"):
+        runs = evaluate(Drift(), Dataset("two", [inside, outside]), "OPE", tmp_path)
+    assert runs.names() == ["in"]
+    assert list(runs.failures()) == ["out"]
 
 
 class Drift:

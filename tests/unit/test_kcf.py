@@ -147,9 +147,9 @@ def test_its_response_is_shown_over_the_window_searched():
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
-    [(KCFConfig(features="color"), "features are 'hog' or 'grey'"), (KCFConfig(scales=2), "scales are an odd number")],
+    ("setting", "message"),
+    [({"features": "color"}, "features are 'hog' or 'grey'"), ({"scales": 2}, "scales are an odd number")],
 )
-def test_a_wrong_configuration_is_refused(config, message):
+def test_a_wrong_configuration_is_refused(setting, message):
     with pytest.raises(ValueError, match=message):
-        KCFTracker(config)
+        KCFConfig(**setting)

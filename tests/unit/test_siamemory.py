@@ -618,7 +618,7 @@ def test_a_file_may_name_its_parts(parts, whole_file, tmp_path):
     with pytest.raises(ValueError, match=r"trained with another squeezenet than .* is now; train it anew"):
         load_siamemory(path)
     saved(parts, path, {}, ("siamese.", "squeezenet."))
-    with pytest.raises(ValueError, match=r"holds no siamese, and no m\.json beside it names its file"):
+    with pytest.raises(ValueError, match=r"nothing beside it tells its siamese; copy m\.json with it"):
         load_siamemory(path)
 
 

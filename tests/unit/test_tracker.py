@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import pytest
 import torch
 
 from trackerlib.tracker import State
+from trackerlib.trackers import load_tracker
 
 
 def same(a, b):
@@ -43,3 +45,29 @@ def test_states_of_dicts_lists_and_states_are_taken_apart_and_put_together():
     state.put([2, 0], outer(7, 8))
     assert same(state, outer(8, 2, 7))
     assert same(taken, outer(1))
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "told"),
+    [
+        ("kcf", {"padding": -1.0}, "padding is 0 or more, not -1"),
+        ("kcf", {"padding": float("nan")}, "padding is 0 or more, not nan"),
+        ("kcf", {"kernel": 0.0}, "kernel is above 0, not 0"),
+        ("kcf", {"cell": 0}, "cell is 1 or more, not 0"),
+        ("kcf", {"rate": 7.0}, "rate is from 0 to 1, not 7"),
+        ("siamfc-3s", {"step": 0.0}, "step is above 0, not 0"),
+        ("siamfc-3s", {"upsample": 0}, "upsample is 1 or more, not 0"),
+        ("dsiam", {"scales": 2}, "scales are an odd number"),
+        ("siamemory", {"window": 7.0}, "window is from 0 to 1, not 7"),
+        ("siamemory", {"smallest": 6.0}, "smallest is from 0 to 1, not 6"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(name, setting, told):
+    weights = None if name == "kcf" else "random" if name == "siamemory" else "siamfc-quarter"
+    with pytest.raises(ValueError, match=told):
+        load_tracker(name, weights, **setting)
+
+
+def test_empty_weights_are_no_default():
+    with pytest.raises(ValueError, match="weights is empty"):
+        load_tracker("siamfc", "")

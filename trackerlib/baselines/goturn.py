@@ -65,6 +65,8 @@ class GOTURN(nn.Module):
 
     def __init__(self, width: float = 1.0, shared: bool = True):
         super().__init__()
+        if not width > 0:
+            raise ValueError(f"width is above 0, not {width:g}")
         self.width = width
         self.target = _stream(width)
         self.search = None if shared else _stream(width)

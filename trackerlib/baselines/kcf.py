@@ -13,12 +13,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import inf
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.fft import irfft2, rfft2
 
+from ..config import bounded
 from ..nn.hog import fhog
 from ..tracker import Frames, Output, State, lane_by_lane
 
@@ -41,6 +43,14 @@ class KCFConfig:
     step: float = 1.05  # their ratio, and
     preference: float = 0.95  # the weight of all but the middle one, as KCFcpp has them
 
+    def __post_init__(self):
+        bounded(self, ("kernel", "ridge", "spread", "halve", "step"), cell=(1, inf), scales=(1, inf), rate=(0, 1))
+        bounded(self, padding=(0, inf), preference=(0, 1))
+        if self.features not in ("hog", "grey"):
+            raise ValueError(f"features are 'hog' or 'grey', not {self.features!r}")
+        if self.scales % 2 == 0:
+            raise ValueError(f"scales are an odd number, the middle one unchanged, not {self.scales}")
+
 
 KCF_HOG = KCFConfig()
 KCF_GREY = KCFConfig(features="grey", cell=1, kernel=0.2, rate=0.075)
@@ -61,10 +71,6 @@ class KCFTracker:
     """Kernelised correlation filter on HOG ("kcf") or on grey values."""
 
     def __init__(self, config: KCFConfig = KCF_HOG, name: str = "kcf", device: torch.device | str = "cpu"):
-        if config.features not in ("hog", "grey"):
-            raise ValueError(f"features are 'hog' or 'grey', not {config.features!r}")
-        if config.scales % 2 == 0:
-            raise ValueError(f"scales are an odd number, the middle one unchanged, not {config.scales}")
         self.name, self.config, self.device, self.keep_maps = name, config, torch.device(device), False
 
     def init(self, frames: Frames, boxes: Tensor) -> KCFState:

@@ -12,11 +12,13 @@ Numbers are those of abewley/sort.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import torch
 
 from .. import boxes as B
+from ..config import bounded
 from ..nn.yolo import YOLO
 from ..rolo import Detector, ROLOConfig, TargetState, frame_sizes, in_frame
 from ..tracker import Frames, Output, State
@@ -98,6 +100,7 @@ class SORTConfig(ROLOConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        bounded(self, iou=(0, 1), max_age=(0, inf), min_hits=(0, inf))
         if self.unsure not in ("last", "nothing"):
             raise ValueError(f"unsure is 'last' or 'nothing', not {self.unsure!r}")
 

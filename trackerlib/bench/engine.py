@@ -57,9 +57,9 @@ def evaluate(
     cache:     a folder where what trackers make of whole frames is kept (`bench.features`); by default in memory
                alone, and not at all with one lane, whose times are to be a frame's own
     Returns the stored results, a list where several protocols were given. Runs that raise are recorded under `errors/`
-    while the others go on; `RunSet.failures()` tells. Processes that share a results folder share the work.
-    torch is seeded anew at each start, from `seed` and the run's name: a tracker that draws by chance repeats its
-    results with one lane."""
+    while the others go on; a warning (`FailedRuns`) and `RunSet.failures()` tell. Processes that share a results folder
+    share the work. torch is seeded anew at each start, from `seed` and the run's name: a tracker that draws by chance
+    repeats its results with one lane."""
     one = isinstance(protocols, str) or not isinstance(protocols, Iterable)
     chosen = [protocol(p) if isinstance(p, str) else p for p in ([protocols] if one else protocols)]
     if not (lanes == "auto" or (isinstance(lanes, int) and lanes >= 1)):
@@ -87,7 +87,16 @@ def evaluate(
         engine.run([Job(p, s, run) for p, s in zip(chosen, stores, strict=True) for run in p.more(dataset, _read(s))])
     for store in (store for store in stores if store.folder in engine.written):
         write_json(store.folder / "speed.json", recorded | engine.speed(time.perf_counter() - started))
+    for store in stores:
+        if lost := store.failures():
+            (run, text), *_ = lost.items()
+            what = f"{len(lost)} runs failed; {run}: {text.strip().splitlines()[-1]}"
+            warnings.warn(f"{store.folder}: {what}; see errors/ there", FailedRuns, stacklevel=2)
     return stores[0] if one else stores
+
+
+class FailedRuns(UserWarning):
+    """Some runs have no result; `RunSet.failures()` holds their tracebacks."""
 
 
 def _read(store: RunSet) -> Callable[[str], Trajectory | None]:
@@ -252,6 +261,8 @@ class Engine:
             boxes = torch.tensor([box], dtype=torch.float32, device=self.device)
             torch.manual_seed(int(sha256(str(self.seed), lane.job.run.name, str(lane.frame))[:15], 16))
             frames, started = self._frames([lane], [0]), time.perf_counter()
+            if lane.frame == 0:
+                first_box(lane.sequence.name, np.array(box), frames.images[0].shape[:0:-1])
             state = self.tracker.init(frames, boxes)
             if self.device.type == "cuda":
                 torch.cuda.synchronize()

@@ -227,11 +227,16 @@ def _alike(a: Trajectory, b: Trajectory) -> bool:
     return bool((B.iou(a.rows[tracked, :4], b.rows[tracked, :4]) > 0.999).all())
 
 
-def first_box(name: str, box: np.ndarray) -> Box:
-    """The box a run starts from; raises ValueError where no tracker could start."""
+def first_box(name: str, box: np.ndarray, size: tuple[int, int] | None = None) -> Box:
+    """The box a run starts from; raises ValueError where no tracker could start: an empty box, or one that lies outside
+    the frame, where its size (width, height) is told."""
     if not np.isfinite(box).all() or (box[2:] <= 0).any():
         shown = ", ".join(f"{v:g}" for v in box)
         why = "has no area or is NaN; a tracker needs a box to start from"
+        raise ValueError(f"{name}: the first box (x, y, w, h = {shown}) {why}")
+    if size is not None and ((box[:2] >= size) | (box[:2] + box[2:] <= 0)).any():
+        shown = ", ".join(f"{v:g}" for v in box)
+        why = f"lies outside the frame of {size[0]} x {size[1]} pixels; correct the annotation's first row"
         raise ValueError(f"{name}: the first box (x, y, w, h = {shown}) {why}")
     return tuple(float(v) for v in box)
 

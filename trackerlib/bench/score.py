@@ -350,4 +350,6 @@ def check_complete(runs: RunSet, missing: list[str], of: str) -> None:
         failed = len(set(missing) & set(runs.failures()))
         why = f"; {failed} failed, see {runs.folder / 'errors'}" if failed else ""
         what = f"no result for {len(missing)} of the {of}: {some(missing)}{why}"
-        raise FileNotFoundError(f"{runs.folder}: {what}; finish the run, or score on a list that the results cover")
+        raise FileNotFoundError(
+            f"{runs.folder}: {what}; finish the run, or score on what the results cover (--sequences N)"
+        )

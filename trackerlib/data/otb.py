@@ -125,7 +125,7 @@ def _annotated_images(files: list[Path], rows: int, entry: Entry | None, annotat
     """The images that the annotation rows belong to; a number that fits nothing known is an error."""
     counts = f"{annotation} has {rows} rows for {len(files)} images in {folder}"
     if rows > len(files):
-        raise ValueError(f"{counts}: more boxes than frames; fetch the missing images")
+        raise ValueError(f"{counts}: more boxes than frames; fetch the missing images, or remove the rows too many")
     if rows == len(files):
         return files
     for first in {entry.first, entry.first + entry.skip} if entry and entry.first else ():

@@ -36,7 +36,10 @@ def weights_file(name: str | Path) -> Path:
 def provenance(path: str | Path) -> dict[str, Any]:
     """What is written beside shipped weights: how they were made and which sequences they saw; {} where nothing is."""
     beside = Path(path).with_suffix(".json")
-    return json.loads(beside.read_text()) if beside.is_file() else {}
+    try:
+        return json.loads(beside.read_text()) if beside.is_file() else {}
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{beside}, line {error.lineno}: {error.msg}; copy it again, or delete it") from None
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:

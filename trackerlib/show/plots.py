@@ -196,7 +196,9 @@ def _with_interval(row: pd.Series) -> str:
     text = f"{row['mean']:.3f}"
     if np.isfinite(row["low"]):
         text += f" [{row['low']:.3f}, {row['high']:.3f}]"
-    return text + (f", unseen {row['mean_unseen']:.3f}" if row["seen"] else "")
+    if not row["seen"]:
+        return text
+    return text + (f", unseen {row['mean_unseen']:.3f}" if np.isfinite(row["mean_unseen"]) else ", all trained on")
 
 
 def _sampled(scores: Scores, tracker: str, name: str) -> tuple[np.ndarray, np.ndarray]:
