@@ -167,7 +167,7 @@ def bench(file, only) -> None:
 @DTYPE
 @click.option("--seed", default=0, show_default=True)
 @click.option("--keep", type=click.Choice(["maps"]), help="keep the response maps too")
-@click.option("--cache", type=PATH, help="folder where what is made of whole frames is kept (rolo, siamemory)")
+@click.option("--cache", type=PATH, help="folder where a detector's answers are kept (rolo, yolo-sort)")
 @CONVENTION
 @FORMAT
 def evaluate(

@@ -31,8 +31,8 @@ from .images import to_tensor, whole_frame
 from .nn.checkpoints import load_into, provenance, read_tensors, weights_digest, weights_file
 from .nn.recurrent import GATES, SequenceRegressor
 from .nn.yolo import YOLO, load_yolo
-from .provenance import canonical, code_digest, sha256
-from .tracker import Frames, Kept, Output, State, lane_by_lane
+from .provenance import canonical, class_digest, code_digest, sha256
+from .tracker import Frames, Kept, Output, State
 
 FEATURES = 4096  # numbers of X_t
 
@@ -71,9 +71,9 @@ class Memory(nn.Module):
         self.mean.copy_(features.mean(0))
         self.deviation.copy_(features.std(0).clamp_min(1e-6))
 
-    def read(self, features: Tensor, boxes: Tensor, found: Tensor) -> Tensor:
+    def read(self, features: Tensor, boxes: Tensor, found: Tensor, dropout: float = 0.0) -> Tensor:
         """x_t `(..., 4102)` or `(..., 5120)` of X_t `(..., 4096)`, boxes in shares, and 1 where there is one."""
-        normal = (features - self.mean) / self.deviation
+        normal = nn.functional.dropout((features - self.mean) / self.deviation, dropout)
         if self.heatmap:
             shown = masks(boxes, self.heatmap).flatten(-2)
             return torch.cat([normal, shown * found[..., None]], -1)
@@ -123,16 +123,14 @@ def memory_loss(
     """Eqs. 4 and 5: squared errors, summed over an answer's numbers and averaged over the batch.
 
     batch: features `(B, T, 4096)`; boxes `(B, T, 4)` and the target's `truth (B, 4)`, x, y, w, h in shares; found
-    `(B, T)`, whether there is a box. noise: on boxes, 1: the release's, 2 % of the frame and 20 % of the sides;
+    `(B, T)`, whether there is a box. noise: on boxes, 1: the release's, 2 % of its centre and 20 % of its sides;
     dropout: of features; auxiliary: weight of the same errors from the last detection, where there is one. These three
     the paper tried, and found inferior (Section 4.4)."""
-    features, boxes = batch["features"], batch["boxes"]
-    if dropout:
-        features = nn.functional.dropout(features, dropout)
+    boxes = batch["boxes"]
     if noise:
         centre = B.centre(boxes) * (1 + noise * 0.02 * (2 * torch.rand_like(boxes[..., :2]) - 1))
         boxes = B.from_centre(centre, boxes[..., 2:] * (1 + noise * 0.2 * (2 * torch.rand_like(centre) - 1)))
-    answer = net(net.read(features, boxes, batch["found"]))
+    answer = net(net.read(batch["features"], boxes, batch["found"], dropout))
 
     def errors(of: Tensor) -> Tensor:
         wanted = masks(of, net.heatmap) if net.heatmap else torch.cat([B.centre(of), of[:, 2:]], -1)
@@ -180,6 +178,7 @@ class ROLOConfig:
     step: int = 6  # frames of a window
     answer: str = "memory"  # or "detection": YOLO alone, by the same association, and its last box where it has none
     silent: int = 0  # of each twenty frames, at their end, so many without detections: a test of memory
+    dark: bool = False  # and those without features too: X_t is the training frames' mean
 
     def __post_init__(self):
         if self.answer not in ("memory", "detection"):
@@ -199,7 +198,8 @@ class Detector:
     def __init__(self, net: YOLO, config: ROLOConfig, device: torch.device, dtype: torch.dtype):
         self.net = copy.deepcopy(net).to(device, dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.config, self.device = config, device
-        self.name = f"YOLO {weights_digest(net)[:16]} {config.threshold} {config.overlap} {dtype}"
+        facts = (weights_digest(net), class_digest(Detector), str(config.threshold), str(config.overlap), str(dtype))
+        self.name = f"YOLO {sha256(*facts)[:16]} on {device.type}"
 
     def look(self, frames: Frames) -> tuple[Tensor, Tensor, Tensor]:
         """Features `(B, 4096)`, boxes `(B, N, 4)` in shares and scores `(B, N)` of each lane's frame."""
@@ -208,8 +208,8 @@ class Detector:
 
     def _detections(self, images: list[Tensor]) -> list[tuple[Tensor, Tensor, Tensor]]:
         squares = [whole_frame(image, self.net.input) for image in images]
-        if self.device.type == "cpu":  # one by one: the bits do not depend on what else is looked at
-            return lane_by_lane(lambda i: self._detect(squares[i])[0], len(squares))
+        if self.device.type == "cpu":  # one by one, so that the bits do not depend on what is known already
+            return [self._detect(square)[0] for square in squares]
         return self._detect(torch.cat(squares))
 
     def _detect(self, images: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -226,13 +226,16 @@ class Detector:
         """One frame on: the state, and of what was found features `(B, 4096)`, scores and whether anything was `(B,)`;
         its boxes are then `state.box`."""
         features, boxes, scores = self.look(frames)
-        if self.config.silent:
-            quiet = [frames.ids[u][1] % 20 >= 20 - self.config.silent for u in frames.lane]
-            scores = scores * ~torch.tensor(quiet, device=scores.device)[:, None]
+        scores = scores * ~self.quiet(frames)[:, None]
         box, score, found = associate(state.history.mean(1), boxes, scores, self.config.least)
         history = torch.cat([state.history[:, 1:], box[:, None]], 1)
         history = torch.where(found[:, None, None], history, state.history)
         return TargetState(history, torch.where(found[:, None], box, state.box)), features, score, found
+
+    def quiet(self, frames: Frames) -> Tensor:
+        """In whose frames `(B,)` nothing is to be detected."""
+        told = [frames.ids[u][1] % 20 >= 20 - self.config.silent for u in frames.lane]
+        return torch.tensor(told, device=self.device)
 
 
 def frame_sizes(frames: Frames, like: Tensor) -> Tensor:
@@ -271,6 +274,8 @@ class ROLOTracker:
     def track(self, state: ROLOState, frames: Frames) -> tuple[ROLOState, Output]:
         """One frame on. Scores are the detection's, 0 where there is none; of a map, those of its best rectangle."""
         target, features, scores, found = self.detector.follow(state.target, frames)
+        if self.config.dark:
+            features = torch.where(self.detector.quiet(frames)[:, None], self.memory.mean, features)
         read = self.memory.read(features, target.box, found.float())
         windows = torch.cat([state.windows[:, 1:], read[:, None]], 1)
         sizes, maps = frame_sizes(frames, target.box), {}
@@ -349,10 +354,11 @@ def oracle(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
 @torch.inference_mode()
 def answers(net: Memory, clip: Clip, boxes: np.ndarray, found: np.ndarray, step: int = 6) -> np.ndarray:
     """What the memory says of every frame `(T, 4)`, in shares, after the window of `step` frames that ends there; the
-    first frame stands for those before it."""
+    first frame with a true box stands for those before it."""
     parts = (clip.features, boxes, found.astype(np.float32))
     reads = net.read(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
-    rows = (torch.arange(len(reads))[:, None] + torch.arange(1 - step, 1)).clamp_min(0)
+    first = int(np.flatnonzero(np.isfinite(clip.truth).all(1))[0])
+    rows = (torch.arange(len(reads))[:, None] + torch.arange(1 - step, 1)).clamp_min(first)
     answer = torch.cat([net(reads[some]) for some in rows.split(64)])
     if net.heatmap:
         return best_rectangles(answer)[0].numpy()
@@ -363,7 +369,8 @@ class WindowSampler:
     """Windows for phase 3: `sampler[index]` gives `features (T, F)`, `boxes (T, 4)`, `found (T,)`, `truth (4,)`.
 
     rule:   which detection is the target's: "causal", or "oracle", as in the release (R2)
-    offset: 0: the truth is that of the window's last frame; -1: of the one before it, as in the release (R3)
+    offset: 0: the truth is that of the window's last frame; -1: of the one before it, as in the release (R3), so that a
+            tracker with this memory answers a frame late
     share:  of each video's frames, from its beginning, that are used (the paper's experiment 2: 1/3)
     every:  one true box in so many is used, of all frames (experiment 3: 3)
     config: the causal rule's history and least overlap

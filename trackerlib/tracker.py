@@ -54,18 +54,22 @@ class Frames:
         """`f(image)` for each lane, evaluated once per distinct image (a global feature, a detector).
 
         `name` identifies f and the weights behind it."""
-        return self.together(name, lambda images: [f(image) for image in images])
+        return self._together(name, lambda images: [f(image) for image in images], None)
 
     def together(self, name: str, f: Callable[[list[Tensor]], list[T]]) -> list[T]:
-        """As `once`, for an f that takes many images in a batch: it is given those whose value is not known."""
-        if self.kept is not None:
-            known = {(u, name): self.kept.get(name, of, self.images[u].device) for u, of in enumerate(self.ids)}
+        """As `once`, for an f that takes many images in a batch and whose values, tensors or tuples of them, are worth
+        keeping beyond the step: it is given those not known. `name` identifies the code and the device too."""
+        return self._together(name, f, self.kept)
+
+    def _together(self, name: str, f: Callable[[list[Tensor]], list[T]], kept: Kept | None) -> list[T]:
+        if kept is not None:
+            known = {(u, name): kept.get(name, of, self.images[u].device) for u, of in enumerate(self.ids)}
             self._made = {key: value for key, value in known.items() if value is not None} | self._made
         new = [u for u in range(len(self.images)) if (u, name) not in self._made]
         for u, value in zip(new, f([self.images[u] for u in new]) if new else [], strict=True):
             self._made[u, name] = value
-            if self.kept is not None:
-                self.kept.put(name, self.ids[u], value)
+            if kept is not None:
+                kept.put(name, self.ids[u], value)
         return [self._made[u, name] for u in self.lane]
 
 

@@ -139,3 +139,11 @@ def test_unknown_names_are_answered_with_the_near_ones():
         convention_named("obt")
     with pytest.raises(ValueError, match=r"otb has no measure 'auc'.*; it has success_auc, precision_20, success_50"):
         OTB.measure("auc")
+
+
+def test_verdicts():
+    told = [
+        metrics.verdict(*of)
+        for of in ((0.1, 0.2, 6), (-0.2, -0.1, 6), (-0.1, 0.1, 40), (0.1, 0.2, 5), (np.nan, np.nan, 9))
+    ]
+    assert told == ["holds", "fails", "undecided", "undecided", "undecided"]

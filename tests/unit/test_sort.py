@@ -24,7 +24,7 @@ def test_a_box_and_its_state():
     box = np.array([10.0, 20, 30, 40])
     np.testing.assert_allclose(measured(box), [25, 40, 1200, 0.75])
     np.testing.assert_allclose(boxed(np.append(measured(box), [0, 0, 0])), box)
-    np.testing.assert_array_equal(boxed(np.array([5.0, 6, -1, 2, 0, 0, 0])), [5, 6, 0, 0])
+    assert np.isnan(boxed(np.array([5.0, 6, -1, 2, 0, 0, 0]))).any()
 
 
 def test_one_step_is_the_written_out_filter():

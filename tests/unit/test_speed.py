@@ -51,7 +51,7 @@ def test_what_looking_at_frames_costs(monkeypatch):
 
 
 def test_arithmetic_of_the_detector():
-    """YOLO-small at full size: 40 GFLOP a frame of 448 x 448, as the paper's text has it."""
+    """YOLO-small at full size: the layer table times its maps, 40.4 GFLOP a frame of 448 x 448."""
     with torch.device("meta"):
         assert speed_detect.detector_flops(YOLO()) == pytest.approx(40.4e9, rel=0.02)
 

@@ -36,9 +36,9 @@ def measured(box: np.ndarray) -> np.ndarray:
 
 
 def boxed(x: np.ndarray) -> np.ndarray:
-    """x, y, w, h of a state."""
-    w = np.sqrt(max(x[2] * x[3], 0))
-    return B.from_centre(x[:2], np.array([w, x[2] / w if w else 0.0]))
+    """x, y, w, h of a state; NaN where area and aspect differ in sign."""
+    w = np.sqrt(x[2] * x[3]) if x[2] * x[3] > 0 else np.nan
+    return B.from_centre(x[:2], np.array([w, x[2] / w]))
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class KalmanTrack:
     P: np.ndarray  # (7, 7)
     hits: int = 0  # detections in a row
     missed: int = 0  # frames since the last one
+    age: int = 0  # frames since the first one
 
     @classmethod
     def begun(cls, box: np.ndarray) -> KalmanTrack:
@@ -58,12 +59,13 @@ class KalmanTrack:
         x = self.x.copy()
         if x[2] + x[6] <= 0:  # an area cannot become negative
             x[6] = 0
-        return KalmanTrack(F @ x, F @ self.P @ F.T + Q, self.hits if self.missed == 0 else 0, self.missed + 1)
+        hits = self.hits if self.missed == 0 else 0
+        return KalmanTrack(F @ x, F @ self.P @ F.T + Q, hits, self.missed + 1, self.age + 1)
 
     def updated(self, box: np.ndarray) -> KalmanTrack:
         gain = self.P @ H.T @ np.linalg.inv(H @ self.P @ H.T + R)
         x = self.x + gain @ (measured(box) - H @ self.x)
-        return KalmanTrack(x, (np.eye(7) - gain @ H) @ self.P, self.hits + 1, 0)
+        return KalmanTrack(x, (np.eye(7) - gain @ H) @ self.P, self.hits + 1, 0, self.age)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class SORT:
     def step(self, box: np.ndarray | None, config: SORTConfig) -> tuple[SORT, np.ndarray | None]:
         """One frame on, with what was detected in it: the tracks, and the box of the one that has it, if confirmed."""
         tracks, frame = [track.predicted() for track in self.tracks], self.frame + 1
-        tracks = [track for track in tracks if np.isfinite(track.x).all()]
+        tracks = [track for track in tracks if np.isfinite(boxed(track.x)).all()]  # as the release deletes them
         if box is not None:
             overlap = [B.iou(boxed(track.x), box) for track in tracks]
             best = int(np.argmax(overlap)) if overlap else -1
@@ -86,6 +88,8 @@ class SORT:
                 tracks.append(KalmanTrack.begun(box))
         sure = (t for t in tracks if t.missed < 1 and (t.hits >= config.min_hits or frame <= config.min_hits))
         answer = next((boxed(track.x) for track in sure), None)
+        if answer is None and tracks and config.unsure == "predicted":
+            answer = boxed(max(tracks, key=lambda track: track.age).x)
         return SORT(tuple(t for t in tracks if t.missed <= config.max_age), frame), answer
 
 
@@ -94,15 +98,15 @@ class SORTConfig(ROLOConfig):
     iou: float = 0.3  # of a prediction and a detection that are one
     max_age: int = 1  # frames without a detection that a track survives
     min_hits: int = 3  # detections in a row that make a track
-    unsure: str = (
-        "last"  # what is answered without a track: its last box; "nothing": an empty one, as in ROLO's release
-    )
+    # What is answered without a confirmed track: "last", its last box; "nothing", an empty one, as in ROLO's release;
+    # "predicted", where the oldest track is thought to be, as long as `max_age` lets it live.
+    unsure: str = "last"
 
     def __post_init__(self):
         super().__post_init__()
         bounded(self, iou=(0, 1), max_age=(0, inf), min_hits=(0, inf))
-        if self.unsure not in ("last", "nothing"):
-            raise ValueError(f"unsure is 'last' or 'nothing', not {self.unsure!r}")
+        if self.unsure not in ("last", "nothing", "predicted"):
+            raise ValueError(f"unsure is 'last', 'nothing' or 'predicted', not {self.unsure!r}")
 
 
 @dataclass
@@ -141,5 +145,5 @@ class YOLOSORTTracker:
         for lane in (lane for lane, answer in enumerate(told) if answer is not None):
             box[lane] = torch.as_tensor(told[lane], dtype=box.dtype)
         box, shown = in_frame(box, sizes), torch.tensor([answer is not None for answer in told], device=box.device)
-        output = Output(torch.where(shown[:, None] | (self.config.unsure == "last"), box, 0 * box), scores)
+        output = Output(torch.where(shown[:, None] | (self.config.unsure != "nothing"), box, 0 * box), scores)
         return SORTState(target, list(sorts), box), output

@@ -1,4 +1,4 @@
-"""What trackers make of whole frames, kept: a detector's answers, a global feature.
+"""What trackers make of whole frames, kept (`Frames.together`): a detector's answers.
 
 TRE and SRE see every frame many times, and a second tracker on the same detector sees them all again. Values are kept
 in memory, and in a folder where one is given; both are bounded, and the least recently used go first."""
@@ -6,7 +6,7 @@ in memory, and in a folder where one is given; both are bounded, and the least r
 import os
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class FeatureCache:
         key = (name, *frame)
         if key in self._held:
             self._held.move_to_end(key)
-            return self._held[key][0]
+            return _mapped(self._held[key][0], lambda part: part.to(device))
         path = self._path(name, frame)
         if path not in self._files:
             return None
@@ -61,7 +61,7 @@ class FeatureCache:
         return value
 
     def put(self, name: str, frame: tuple[str, int], value: Any) -> None:
-        self._hold((name, *frame), value)
+        self._hold((name, *frame), _mapped(value, torch.clone))  # not a view of a whole batch
         path = self._path(name, frame)
         if path is None:
             return
@@ -91,3 +91,7 @@ class FeatureCache:
         if self.folder is None or video not in self.videos:
             return None
         return self.folder / sha256(name)[:16] / f"{self.videos[video][:16]}-{number}.safetensors"
+
+
+def _mapped(value: Any, f: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    return tuple(map(f, value)) if isinstance(value, tuple) else f(value)

@@ -231,6 +231,15 @@ def count_reaching_but_the_last(values: np.ndarray, thresholds: np.ndarray) -> n
     return np.append(count_reaching(values, thresholds[:-1]), 0)
 
 
+def verdict(low: float, high: float, n: int, fewest: int = 6) -> str:
+    """Of a difference over n sequences whose 95 % interval is `low` to `high`: "holds" if all of it lies above zero,
+    "fails" if all lies below, else "undecided"; undecided too with fewer than six sequences, of which no sign-flip test
+    could come below 0.05, and without an interval."""
+    if n < fewest or not np.isfinite([low, high]).all():
+        return "undecided"
+    return "holds" if low > 0 else "fails" if high < 0 else "undecided"
+
+
 def bootstrap_interval(
     values: np.ndarray, rng: np.random.Generator, samples: int = 5000, weights: np.ndarray | None = None
 ) -> tuple[float, float]:

@@ -1,6 +1,8 @@
 """What looking at whole frames costs, as shares of the arithmetic that the processor can do: YOLO-small and ROLO's LSTM
 at the paper's own sizes, and ROLO as shipped on one video and on four."""
 
+import copy
+
 import numpy as np
 import torch
 from torch import nn
@@ -61,9 +63,14 @@ def bench_detect(device: str = "cpu", frames: int = 12, rounds: int = 5, width: 
 
 
 def detector_flops(net: YOLO) -> int:
-    """Multiplications and additions of the detector's layers on one frame."""
-    total, x = 0, torch.zeros(1, 3, net.input, net.input, device="meta")
-    for layer in YOLO(net.variant, net.width, net.input, net.classes).to("meta").features:
-        x = layer(x)
-        total += 2 * layer.weight.numel() * x.shape[2] * x.shape[3] if isinstance(layer, nn.Conv2d) else 0
-    return total + sum(2 * layer.weight.numel() for layer in (*net.head, net.last) if isinstance(layer, nn.Linear))
+    """Multiplications and additions of the detector's convolutions and fully connected layers on one frame."""
+    counts: list[int] = []
+
+    def count(layer: nn.Module, _, out: torch.Tensor) -> None:
+        counts.append(2 * layer.weight.numel() * out[0, 0].numel())
+
+    bare = copy.deepcopy(net.features).to("meta")
+    for layer in (m for m in bare.modules() if isinstance(m, nn.Conv2d)):
+        layer.register_forward_hook(count)
+    bare(torch.zeros(1, 3, net.input, net.input, device="meta"))
+    return sum(counts) + sum(2 * m.weight.numel() for m in (*net.head, net.last) if isinstance(m, nn.Linear))

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .. import boxes as B
+from ..images import to_tensor, whole_frame
 from ..provenance import canonical, code_digest, sha256, write_text
 from .rendered import RenderedFrames, objects
 from .samplers import Augmentation, colours
@@ -76,7 +77,7 @@ def pack_frames(
     for sequence in label(list(dataset.values())):
         for t in range(0, len(sequence), every):
             image, row = sequence.frames[t], next(at)
-            frames[row] = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+            frames[row] = whole_frame(to_tensor(image), side)[0].round().byte().permute(1, 2, 0)
             shares = np.tile(image.shape[1::-1], 2)
             rows += [(row, sequence.name, t, kind, *np.round(box / shares, 6)) for kind, box in seen_in(sequence, t)]
     frames.flush()
@@ -137,7 +138,7 @@ class SceneSampler:
         if mirror:
             image = np.ascontiguousarray(image[:, ::-1])
             boxes[:, 0] = 1 - boxes[:, 0] - boxes[:, 2]
-        kept = np.column_stack([held[:, 0], boxes])[left][:MOST]
+        kept = rng.permutation(np.column_stack([held[:, 0], boxes])[left])[:MOST]  # the first in a cell counts
         rows = np.full((MOST, 5), [-1.0, 0, 0, 0, 0], np.float32)
         rows[: len(kept)] = kept
         return {"x": colours(image, self.augmentation, rng), "objects": rows}

@@ -43,7 +43,7 @@ class LocalConv(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, side: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(side * side, outputs, inputs, 3, 3))
+        self.weight = nn.Parameter(torch.empty(side * side, outputs, inputs, 9))
         self.bias = nn.Parameter(torch.zeros(outputs, side, side))
 
     def forward(self, x: Tensor) -> Tensor:
