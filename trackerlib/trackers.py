@@ -17,7 +17,7 @@ from .nn.checkpoints import provenance, weights_digest, weights_file
 from .nn.vgg import load_vgg19
 from .nn.yolo import load_yolo
 from .provenance import canonical, file_sha256, sha256
-from .rolo import ROLOConfig, ROLOTracker, load_rolo
+from .rolo import SHIPPED, ROLOConfig, ROLOTracker, load_rolo
 from .siamemory import SIAMEMORY, SiaMemoryTracker, load_siamemory
 from .siamfc import (
     SIAMFC_3S,
@@ -100,7 +100,8 @@ def _rolo(name: str, config: ROLOConfig, heatmap: int = 0):
 def _yolo_sort(weights, device, dtype, seed, values) -> YOLOSORTTracker:
     weights = weights or "rolo-yolo"
     net = load_rolo("random", seed).detector if str(weights) == "random" else load_yolo(weights)
-    return _sealed(YOLOSORTTracker(net, configured(SORTConfig(), values), "yolo-sort", device, dtype), net, weights)
+    config = configured(SORTConfig(threshold=SHIPPED.threshold), values)
+    return _sealed(YOLOSORTTracker(net, config, "yolo-sort", device, dtype), net, weights)
 
 
 def _sealed(tracker: SiamFCTracker, net: torch.nn.Module, weights: str | Path) -> SiamFCTracker:
@@ -120,8 +121,8 @@ TRACKERS = {
     "dsiamm-vgg19": _dsiam_vgg19,
     "siamemory": _siamemory,
     "goturn": _goturn,
-    "rolo": _rolo("rolo", ROLOConfig()),
-    "rolo-heatmap": _rolo("rolo-heatmap", ROLOConfig(step=3), 16),
+    "rolo": _rolo("rolo", SHIPPED),
+    "rolo-heatmap": _rolo("rolo-heatmap", replace(SHIPPED, step=3), 16),
     "yolo-sort": _yolo_sort,
     "kcf": _kcf("kcf", KCF_HOG),
     "kcf-grey": _kcf("kcf-grey", KCF_GREY),

@@ -40,7 +40,7 @@ def test_what_a_wheel_carries_is_there():
 def test_shipped_weights_stay_small():
     sizes = {path.name: path.stat().st_size for path in (ROOT / "data/weights").glob("*.safetensors")}
     assert {name for name, size in sizes.items() if size >= 7_000_000} == set()
-    assert sum(sizes.values()) < 30_000_000
+    assert sum(sizes.values()) < 40_000_000
 
 
 @pytest.mark.parametrize("target", ["reproduce", "test", "lab", "lint"])
