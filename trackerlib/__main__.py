@@ -19,13 +19,13 @@ FORMATS = click.Choice(["table", "csv", "json", "latex", "html"])
 FORMAT = click.option("--format", "form", type=FORMATS, default="table", show_default=True)
 ROOT = click.option("--root", type=PATH, help="where the dataset's files are")
 _TRACKERS = (
-    "siamfc (5 scales), siamfc-3s, dsiam, dsiamm, dsiamm-vgg19 (needs --weights), siamemory, goturn, kcf, "
-    "or your own module:Class"
+    "siamfc (5 scales), siamfc-3s, dsiam, dsiamm, dsiamm-vgg19 (needs --weights), siamemory, rolo, "
+    "rolo-heatmap, yolo-sort, goturn, kcf, kcf-grey, kcf-scale, or your own module:Class"
 )
 TRACKER = click.option("--tracker", default="siamfc-3s", show_default=True, help=_TRACKERS)
 _WEIGHTS = (
-    "a weights file, or shipped ones: siamfc, siamfc-quarter (5 times as fast), dsiam, dsiamm, siamemory, goturn; "
-    "default the tracker's"
+    "a weights file, or shipped ones: siamfc, siamfc-quarter (5 times as fast), dsiam, dsiamm, siamemory, rolo, "
+    "rolo-heatmap, rolo-yolo, goturn; default the tracker's"
 )
 WEIGHTS = click.option("--weights", help=_WEIGHTS)
 DTYPE = click.option("--dtype", default="float32", show_default=True, help="float32, or bfloat16 where the chip has it")

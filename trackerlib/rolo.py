@@ -222,14 +222,15 @@ class Detector:
 
     def start(self, frames: Frames, boxes: Tensor) -> TargetState:
         """The given boxes `(B, 4)`, in pixels, stand for the detections before them."""
-        box = boxes / frame_sizes(frames, boxes)
+        box = boxes / frames.sizes(boxes).repeat(1, 2)
         return TargetState(box[:, None].repeat(1, self.config.history, 1), box)
 
     def follow(self, state: TargetState, frames: Frames) -> tuple[TargetState, Tensor, Tensor, Tensor]:
         """One frame on: the state, and of what was found features `(B, 4096)`, scores and whether anything was `(B,)`;
         its boxes are then `state.box`."""
         features, boxes, scores = self.look(frames)
-        scores = scores * ~self.quiet(frames)[:, None]
+        if self.config.silent:
+            scores = scores * ~self.quiet(frames)[:, None]
         box, score, found = associate(state.history.mean(1), boxes, scores, self.config.least)
         history = torch.cat([state.history[:, 1:], box[:, None]], 1)
         history = torch.where(found[:, None, None], history, state.history)
@@ -239,11 +240,6 @@ class Detector:
         """In whose frames `(B,)` nothing is to be detected."""
         told = [frames.ids[u][1] % 20 >= 20 - self.config.silent for u in frames.lane]
         return torch.tensor(told, device=self.device)
-
-
-def frame_sizes(frames: Frames, like: Tensor) -> Tensor:
-    """Width, height, width, height `(B, 4)` of each lane's frame."""
-    return like.new_tensor([[*frames.images[u].shape[:0:-1]] * 2 for u in frames.lane])
 
 
 @dataclass
@@ -281,7 +277,7 @@ class ROLOTracker:
             features = torch.where(self.detector.quiet(frames)[:, None], self.memory.mean, features)
         read = self.memory.read(features, target.box, found.float())
         windows = torch.cat([state.windows[:, 1:], read[:, None]], 1)
-        sizes, maps = frame_sizes(frames, target.box), {}
+        sizes, maps = frames.sizes(target.box), {}
         if self.config.answer == "detection":
             box = target.box
         elif self.memory.heatmap:
@@ -290,17 +286,17 @@ class ROLOTracker:
         else:
             answer = self.memory(windows)
             box = B.from_centre(answer[:, :2], answer[:, 2:].clamp_min(0))
-        output = Output(in_frame(box * sizes, sizes), scores)
+        output = Output(in_frame(box * sizes.repeat(1, 2), sizes), scores)
         if self.keep_maps:
-            output.maps, output.regions = maps, nn.functional.pad(sizes[:, :2], (2, 0))
+            output.maps, output.regions = maps, nn.functional.pad(sizes, (2, 0))
         return ROLOState(target, windows), output
 
 
 def in_frame(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Boxes `(B, 4)` in pixels, the centre in the frame, at least a pixel and at most the frame large."""
-    whole = sizes[:, :2]
-    centre = torch.minimum(B.centre(boxes).clamp_min(0), whole)
-    return B.from_centre(centre, torch.minimum(boxes[:, 2:].clamp_min(1), whole))
+    """Boxes `(B, 4)` in pixels of frames of `sizes (B, 2)`: the centre inside, at least a pixel and at most the frame
+    large."""
+    centre = torch.minimum(B.centre(boxes).clamp_min(0), sizes)
+    return B.from_centre(centre, torch.minimum(boxes[:, 2:].clamp_min(1), sizes))
 
 
 @dataclass(frozen=True)
@@ -322,7 +318,7 @@ def cut_clip(detector: Detector, sequence: TrackedSequence, kept: Kept | None = 
     for t in range(len(sequence)):
         frames = Frames([to_tensor(sequence.frames[t], detector.device)], [0], [(sequence.name, t)], kept)
         parts.append([part[0].cpu() for part in detector.look(frames)])
-        sizes.append(frame_sizes(frames, torch.zeros(1))[0].numpy())
+        sizes.append(frames.sizes(torch.zeros(1))[0].repeat(2).numpy())
     features, boxes, scores = (torch.stack(part).numpy() for part in zip(*parts, strict=True))
     truth = np.where(sequence.absent[:, None], np.nan, sequence.boxes) / np.stack(sizes)
     return Clip(sequence.name, features, boxes, scores, truth.astype(np.float32))

@@ -397,7 +397,7 @@ class SiaMemoryTracker(SiamFCTracker):
 
     def init(self, frames: Frames, boxes: Tensor) -> SiaMemoryState:
         first = super().init(frames, boxes)
-        box = in_shares(boxes, _sizes(frames, boxes))
+        box = in_shares(boxes, frames.sizes(boxes))
         read = torch.cat([self._vectors(frames), box], 1)
         carried = read.new_zeros(len(read), 2, self.memory.regressor.lstm.hidden_size)
         if self.config.stateful:
@@ -411,7 +411,7 @@ class SiaMemoryTracker(SiamFCTracker):
         siamese, output = super().track(state, frames)
         if c.mode == "siam_only":
             return siamese, output
-        sizes = _sizes(frames, output.boxes)
+        sizes = frames.sizes(output.boxes)
         lost = torch.sigmoid(output.scores) < c.lost
         measured = torch.where(lost[:, None], state.box, in_shares(output.boxes, sizes))
         read = torch.cat([self._vectors(frames), measured], 1)
@@ -439,11 +439,6 @@ class SiaMemoryTracker(SiamFCTracker):
 
 def _leaves(state: SiamFCState) -> dict[str, Tensor]:
     return {f.name: getattr(state, f.name) for f in fields(state)}
-
-
-def _sizes(frames: Frames, like: Tensor) -> Tensor:
-    """Width and height `(B, 2)` of each lane's frame."""
-    return like.new_tensor([[frames.images[u].shape[2], frames.images[u].shape[1]] for u in frames.lane])
 
 
 def in_shares(boxes: Tensor, sizes: Tensor) -> Tensor:

@@ -50,6 +50,10 @@ class Frames:
         for u, image in enumerate(self.images):
             yield image, [b for b, of in enumerate(self.lane) if of == u]
 
+    def sizes(self, like: Tensor) -> Tensor:
+        """Width and height `(B, 2)` of each lane's frame, of the type and on the device of `like`."""
+        return like.new_tensor([[self.images[u].shape[2], self.images[u].shape[1]] for u in self.lane])
+
     def once(self, name: str, f: Callable[[Tensor], T]) -> list[T]:
         """`f(image)` for each lane, evaluated once per distinct image (a global feature, a detector).
 

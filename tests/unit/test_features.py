@@ -111,7 +111,7 @@ def test_who_sees_the_ground_truth_is_not_evaluated(tmp_path):
         tl.evaluate(tracker, tl.load_dataset("rendered")[:1], "OPE", tmp_path)
 
 
-def test_the_engine_knows_each_video_by_its_frames():
+def test_the_engine_knows_each_video_by_its_frames(tmp_path):
     data = tl.load_dataset("rendered")[:2]
-    engine = Engine(load_tracker("rolo", "random"), data, 2, lambda *_: None)
+    engine = Engine(load_tracker("rolo", "random"), data, 2, lambda *_: None, cache=tmp_path)
     assert engine.features.videos == {name: s.frames.digest() for name, s in data.items()}

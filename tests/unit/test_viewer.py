@@ -421,7 +421,9 @@ def test_boxes_that_were_not_saved_are_not_dropped_at_once(mover, clip, tmp_path
     assert np.isnan(draw.boxes).all()
 
 
-@pytest.mark.parametrize(("tracker", "maps"), [("kcf", ["tracked: heat map"]), ("goturn", []), ("siamemory", None)])
+@pytest.mark.parametrize(
+    ("tracker", "maps"), [("kcf", ["tracked: heat map"]), ("goturn", []), ("siamemory", None), ("rolo", None)]
+)
 def test_a_tracker_that_has_no_such_weights_does_without_those_chosen(tmp_path, tracker, maps):
     sequence = tl.load_dataset("rendered")[1]
     write_clip(tmp_path / "clip.mp4", (sequence.frames[t] for t in range(5)))

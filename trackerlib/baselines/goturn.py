@@ -259,7 +259,7 @@ class GOTURNTracker:
     def _inside(self, frames: Frames, low: Tensor, high: Tensor) -> Tensor:
         """Boxes `(B, 4)` at least a pixel and at most the frame large, their centres in the frame (the release cuts off
         what is outside, and may be left with nothing)."""
-        sizes = low.new_tensor([[frames.images[u].shape[2], frames.images[u].shape[1]] for u in frames.lane])
+        sizes = frames.sizes(low)
         size = torch.minimum((high - low).clamp_min(1), sizes)
         return B.from_centre(torch.minimum(((low + high) / 2).clamp_min(0), sizes), size)
 

@@ -20,7 +20,7 @@ import torch
 from .. import boxes as B
 from ..config import bounded
 from ..nn.yolo import YOLO
-from ..rolo import Detector, ROLOConfig, TargetState, frame_sizes, in_frame
+from ..rolo import Detector, ROLOConfig, TargetState, in_frame
 from ..tracker import Frames, Output, State
 
 F = np.eye(7) + np.eye(7, k=4)
@@ -137,8 +137,8 @@ class YOLOSORTTracker:
     def track(self, state: SORTState, frames: Frames) -> tuple[SORTState, Output]:
         """One frame on. Scores are the detection's, 0 where there is none."""
         target, _, scores, found = self.detector.follow(state.target, frames)
-        sizes = frame_sizes(frames, target.box)
-        detected = (target.box * sizes).double().cpu().numpy()
+        sizes = frames.sizes(target.box)
+        detected = (target.box * sizes.repeat(1, 2)).double().cpu().numpy()
         seen = [box if hit else None for box, hit in zip(detected, found.tolist(), strict=True)]
         sorts, told = zip(*(s.step(box, self.config) for s, box in zip(state.sorts, seen, strict=True)), strict=True)
         box = state.box.clone()

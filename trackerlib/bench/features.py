@@ -36,8 +36,8 @@ class FeatureCache:
 
     @classmethod
     def of(cls, dataset: Dataset, videos: Mapping[str, str], folder: str | Path | None = None) -> "FeatureCache":
-        """For a dataset's frames; `videos` says how frame ids call those of each sequence."""
-        return cls({video: dataset[video].frames.digest() for video in set(videos.values())}, folder)
+        """For a dataset's frames; `videos` says how frame ids call those of each sequence. Memory needs no digests."""
+        return cls({v: dataset[v].frames.digest() for v in set(videos.values())} if folder else {}, folder)
 
     def get(self, name: str, frame: tuple[str, int], device: torch.device | str = "cpu") -> Any | None:
         """What was put there; None where nothing was, or where its file is damaged or gone."""

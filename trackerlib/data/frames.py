@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Many
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -71,12 +72,12 @@ def pack_frames(
         return FrameStore(folder)
     folder.mkdir(parents=True, exist_ok=True)
     stamp.unlink(missing_ok=True)
-    which = [(s.name, t) for s in dataset.values() for t in range(0, len(s), every)]
-    frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, (len(which), side, side, 3))
-    rows, at = [], iter(range(len(which)))
+    total = sum(len(range(0, len(s), every)) for s in dataset.values())
+    frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, (total, side, side, 3))
+    rows, numbers = [], count()
     for sequence in label(list(dataset.values())):
         for t in range(0, len(sequence), every):
-            image, row = sequence.frames[t], next(at)
+            image, row = sequence.frames[t], next(numbers)
             frames[row] = whole_frame(to_tensor(image), side)[0].round().byte().permute(1, 2, 0)
             shares = np.tile(image.shape[1::-1], 2)
             rows += [(row, sequence.name, t, kind, *np.round(box / shares, 6)) for kind, box in seen_in(sequence, t)]

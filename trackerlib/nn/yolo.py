@@ -148,9 +148,7 @@ class SharedHead(YOLO):
         super().__init__(variant, *sizes, **more)
         places, layers = self.grid**2, [layer for layer in self.head if isinstance(layer, nn.Linear)]
         if variant == "v1" or any(layer.out_features % places for layer in layers):
-            raise ValueError(
-                f"hidden layers are to be shared out among {places} cells: not {self.variant!r} of {layers}"
-            )
+            raise ValueError(f"hidden layers are shared out among {places} cells: not {self.variant!r} of {layers}")
         head: list[nn.Module] = []
         for layer in layers:
             inputs, outputs = layer.in_features // places, layer.out_features // places
@@ -171,17 +169,11 @@ class SharedHead(YOLO):
         net.features, cells = copy.deepcopy(self.features), torch.eye(self.grid**2)
         linear = [layer for layer in net.head if isinstance(layer, nn.Linear)]
         for layer, of in zip(linear, (m for m in self.head if isinstance(m, nn.Conv2d)), strict=True):
-            layer.weight.copy_(
-                torch.kron(of.weight[:, :, 0, 0], cells)
-            )  # units, like maps, by channel and then by cell
+            layer.weight.copy_(torch.kron(of.weight[:, :, 0, 0], cells))  # units by channel, then by cell, as maps are
             layer.bias.copy_(of.bias.repeat_interleave(len(cells)))
-        start = 0
-        for rows in (
-            slice(0, self.classes),
-            slice(self.classes, self.classes + self.boxes),
-            slice(-4 * self.boxes, None),
-        ):
-            weight, bias = self.last.weight[rows, :, 0, 0], self.last.bias[rows]
+        parts, start = (self.classes, self.boxes, 4 * self.boxes), 0
+        weights, biases = self.last.weight[:, :, 0, 0].split(parts), self.last.bias.split(parts)
+        for weight, bias in zip(weights, biases, strict=True):
             block = torch.kron(weight, cells).unflatten(0, (-1, len(cells))).transpose(0, 1).flatten(0, 1)
             net.last.weight[start : start + len(block)] = block
             net.last.bias[start : start + len(block)] = bias.repeat(len(cells))
@@ -218,12 +210,12 @@ def yolo_loss(net: YOLO, batch: dict[str, Tensor]) -> Tensor:
 
 def _cells(objects: Tensor, grid: int) -> Tensor:
     """What each cell holds `(B, S * S, 5)`, class -1 where nothing is centred in it."""
-    held = objects.new_full((len(objects), grid**2, 5), -1.0)
+    held = objects.new_full((len(objects), grid**2 + 1, 5), -1.0)  # and a cell for what is no object
     column, row = (B.centre(objects[..., 1:]) * grid).long().clamp(0, grid - 1).unbind(-1)
+    cell, image = torch.where(objects[..., 0] >= 0, row * grid + column, grid**2), torch.arange(len(objects))
     for k in reversed(range(objects.shape[1])):
-        real = (objects[:, k, 0] >= 0).nonzero().flatten()
-        held[real, (row * grid + column)[real, k]] = objects[real, k]
-    return held
+        held[image, cell[:, k]] = objects[:, k]
+    return held[:, :-1]
 
 
 class Classifier(nn.Module):

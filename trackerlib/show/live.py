@@ -23,7 +23,7 @@ from ..trackers import TRACKERS, load_tracker
 from .player import Player
 
 SHIPPED = {"shipped, the tracker's own": "", "shipped, a quarter of the width (faster)": "siamfc-quarter"}
-WHOLE = ("siamemory", "goturn")  # which come in one size
+WHOLE = ("siamemory", "goturn", "rolo", "rolo-heatmap", "yolo-sort")  # which come in one size
 OFFERED = tuple(name for name in TRACKERS if name != "dsiamm-vgg19")  # which ships no weights
 
 
