@@ -66,10 +66,11 @@ class Memory(nn.Module):
             lstm.bias_ih_l0[lstm.hidden_size : 2 * lstm.hidden_size] = 1
         return self
 
-    def standardise(self, features: Tensor) -> None:
-        """Take the statistics of training features `(N, features)`; the release reads them as they are."""
+    def standardise(self, features: Tensor, soft: float = 1.0) -> None:
+        """Take the statistics of training features `(N, features)`; the release reads them as they are. soft: makes
+        them so many times smaller again: four numbers of a box stand against thousands of the frame."""
         self.mean.copy_(features.mean(0))
-        self.deviation.copy_(features.std(0).clamp_min(1e-6))
+        self.deviation.copy_(soft * features.std(0).clamp_min(1e-6))
 
     def read(self, features: Tensor, boxes: Tensor, found: Tensor, dropout: float = 0.0) -> Tensor:
         """x_t `(..., 4102)` or `(..., 5120)` of X_t `(..., 4096)`, boxes in shares, and 1 where there is one."""
@@ -122,15 +123,15 @@ def memory_loss(
 ) -> Tensor:
     """Eqs. 4 and 5: squared errors, summed over an answer's numbers and averaged over the batch.
 
-    batch: features `(B, T, 4096)`; boxes `(B, T, 4)` and the target's `truth (B, 4)`, x, y, w, h in shares; found
-    `(B, T)`, whether there is a box. noise: on boxes, 1: the release's, 2 % of its centre and 20 % of its sides;
-    dropout: of features; auxiliary: weight of the same errors from the last detection, where there is one. These three
-    the paper tried, and found inferior (Section 4.4)."""
-    boxes = batch["boxes"]
+    batch: features `(B, T, 4096)`, and `blind (B,)`, whether they are of no use; boxes `(B, T, 4)` and the target's
+    `truth (B, 4)`, x, y, w, h in shares; found `(B, T)`, whether there is a box. noise: on boxes, 1: the release's, 2 %
+    of its centre and 20 % of its sides; dropout: of features; auxiliary: weight of the same errors from the last
+    detection, where there is one. These three the paper tried, and found inferior (Section 4.4)."""
+    boxes, features = batch["boxes"], torch.where(batch["blind"][:, None, None], net.mean, batch["features"])
     if noise:
         centre = B.centre(boxes) * (1 + noise * 0.02 * (2 * torch.rand_like(boxes[..., :2]) - 1))
         boxes = B.from_centre(centre, boxes[..., 2:] * (1 + noise * 0.2 * (2 * torch.rand_like(centre) - 1)))
-    answer = net(net.read(batch["features"], boxes, batch["found"], dropout))
+    answer = net(net.read(features, boxes, batch["found"], dropout))
 
     def errors(of: Tensor) -> Tensor:
         wanted = masks(of, net.heatmap) if net.heatmap else torch.cat([B.centre(of), of[:, 2:]], -1)
@@ -341,12 +342,13 @@ def followed(clip: Clip, config: ROLOConfig = ROLOConfig()) -> tuple[np.ndarray,
     return boxes, found
 
 
-def oracle(clip: Clip) -> tuple[np.ndarray, np.ndarray]:
-    """The release's rule: in every frame the detection nearest to that frame's *true* box (find_best_location).
+def oracle(clip: Clip, least: float = 1e-6) -> tuple[np.ndarray, np.ndarray]:
+    """The release's rule: in every frame the detection nearest to that frame's *true* box (find_best_location), if
+    their IoU is `least`; the release asks for any.
 
     It sees the ground truth of the frames it is tested on: no tracker, and `evaluate` refuses what comes of it."""
     truth = torch.nan_to_num(torch.from_numpy(clip.truth))
-    boxes, _, found = associate(truth, torch.from_numpy(clip.boxes), torch.from_numpy(clip.scores), 1e-6)
+    boxes, _, found = associate(truth, torch.from_numpy(clip.boxes), torch.from_numpy(clip.scores), least)
     return (boxes * found[:, None]).numpy(), found.numpy()
 
 
@@ -365,15 +367,20 @@ def answers(net: Memory, clip: Clip, boxes: np.ndarray, found: np.ndarray, step:
 
 
 class WindowSampler:
-    """Windows for phase 3: `sampler[index]` gives `features (T, F)`, `boxes (T, 4)`, `found (T,)`, `truth (4,)`.
+    """Windows for phase 3: `sampler[index]` gives `features (T, F)`, `boxes (T, 4)`, `found (T,)`, `truth (4,)` and
+    whether it is `blind`.
 
-    rule:   which detection is the target's: "causal", or "oracle", as in the release (R2)
+    rule:   which detection is the target's: "causal", or "oracle", by the truth as in the release (R2), but of the
+            least overlap in `config` too
     offset: 0: the truth is that of the window's last frame; -1: of the one before it, as in the release (R3), so that a
             tracker with this memory answers a frame late
     share:  of each video's frames, from its beginning, that are used (the paper's experiment 2: 1/3)
     every:  one true box in so many is used, of all frames (experiment 3: 3)
     config: the causal rule's history and least overlap
-    lose:   probability that a window ends with frames, any number of them, whose detection is taken away"""
+    lose:   probability that a window ends with frames, any number of them, whose detection is taken away
+    move:   probability that a window with some box is laid elsewhere in the frame, in another size; its features are
+            then of no use, and it teaches to hold and to continue boxes (not in the paper, which trains where it tests)
+    """
 
     def __init__(
         self,
@@ -384,14 +391,16 @@ class WindowSampler:
         share: float = 1.0,
         every: int = 1,
         lose: float = 0.0,
+        move: float = 0.0,
         seed: int = 0,
         config: ROLOConfig = ROLOConfig(),
     ):
         if rule not in RULES or offset not in (0, -1):
             raise ValueError(f"rule is one of {', '.join(RULES)} and offset 0 or -1, not {rule!r} and {offset}")
-        self.clips, self.step, self.offset, self.lose, self.seed = list(clips), step, offset, lose, seed
-        self.facts = [step, rule, offset, share, every, lose, seed, config.history, config.least]
-        self.tracks = [followed(clip, config) if rule == "causal" else oracle(clip) for clip in self.clips]
+        self.clips, self.step, self.offset, self.seed = list(clips), step, offset, seed
+        self.lose, self.move = lose, move
+        self.facts = [step, rule, offset, share, every, lose, move, seed, config.history, config.least]
+        self.tracks = [followed(c, config) if rule == "causal" else oracle(c, config.least) for c in self.clips]
         frames = []
         for k, clip in enumerate(self.clips):
             known = np.isfinite(clip.truth).all(1)
@@ -411,8 +420,19 @@ class WindowSampler:
         boxes, found = (part[rows].astype(np.float32) for part in self.tracks[k])
         if rng.random() < self.lose:
             found[self.step - rng.integers(1, self.step + 1) :] = 0
-        truth = self.clips[k].truth[max(t + self.offset, start)]
-        return {"features": self.clips[k].features[rows], "boxes": boxes, "found": found, "truth": truth}
+        truth, blind = self.clips[k].truth[max(t + self.offset, start)], bool(found.any()) and rng.random() < self.move
+        if blind:
+            *boxes, truth = moved(np.vstack([boxes, truth]), rng)
+        features = self.clips[k].features[rows]
+        return {"features": features, "boxes": np.array(boxes), "found": found, "truth": truth, "blind": blind}
+
+
+def moved(boxes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Boxes `(T, 4)`, in shares, in as many frames, all laid elsewhere alike: the last one's centre anywhere in the
+    frame, either side up to 1.6 times as long or short, mirrored or not."""
+    centre, sides = B.centre(boxes), np.exp(rng.uniform(-0.5, 0.5, 2))
+    centre = (centre - centre[-1]) * sides * rng.choice([-1, 1], 2) + rng.random(2)
+    return B.from_centre(centre, boxes[:, 2:] * sides).astype(np.float32)
 
 
 RULES = ("causal", "oracle")

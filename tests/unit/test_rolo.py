@@ -230,12 +230,41 @@ def test_detections_are_taken_from_the_windows_end():
     assert ends == {(1, 1, 1, 0), (1, 1, 0, 0), (1, 0, 0, 0), (0, 0, 0, 0)}
 
 
+def test_windows_are_laid_elsewhere_whole_and_then_read_without_features():
+    clip = crossing()
+    still, laid = WindowSampler([clip], step=4), WindowSampler([clip], step=4, move=1.0)
+    places = []
+    for index in range(60):
+        there, here = still[index], laid[index]
+        assert (here["blind"], there["blind"]) == (bool(there["found"].any()), False)
+        if not here["blind"]:
+            continue
+        sides = here["truth"][2:] / there["truth"][2:]
+        assert ((np.exp(-0.5) - 1e-6 <= sides) & (sides <= np.exp(0.5) + 1e-6)).all()
+        ways = [B.centre(of["boxes"]) - B.centre(of["truth"]) for of in (there, here)]
+        np.testing.assert_allclose(abs(ways[1]), abs(ways[0] * sides), atol=1e-6)
+        np.testing.assert_allclose(here["boxes"][:, 2:], there["boxes"][:, 2:] * sides, rtol=1e-5)
+        places.append(B.centre(here["truth"]))
+    assert (np.ptp(places, 0) > 0.8).all()
+    assert np.min(places) >= 0
+    assert np.max(places) <= 1
+    net = Memory(8).initialise(seeded())
+    net.mean += 0.5
+    batch = torch.utils.data.default_collate([s for s in map(laid.__getitem__, range(9)) if s["blind"]])
+    without = net(net.read(net.mean.expand_as(batch["features"]), batch["boxes"], batch["found"]))
+    wanted = torch.cat([B.centre(batch["truth"]), batch["truth"][:, 2:]], 1)
+    torch.testing.assert_close(memory_loss(net, batch), (without - wanted).square().sum(1).mean())
+
+
 def test_samples_are_a_function_of_seed_and_index_and_named_by_all_that_makes_them():
     clip = crossing()
     one, two = WindowSampler([clip], seed=3), WindowSampler([clip], seed=3)
-    assert all((one[5][k] == two[5][k]).all() for k in one[5])
-    others = [WindowSampler([clip], **kw) for kw in ({"seed": 4}, {"step": 5}, {"lose": 0.5}, {"rule": "oracle"})]
-    assert len({s.digest() for s in (one, *others)}) == 5
+    assert all(np.array_equal(one[5][k], two[5][k]) for k in one[5])
+    others = [
+        WindowSampler([clip], **kw)
+        for kw in ({"seed": 4}, {"step": 5}, {"lose": 0.5}, {"move": 0.5}, {"rule": "oracle"})
+    ]
+    assert len({s.digest() for s in (one, *others)}) == 6
     assert one.digest() == two.digest()
 
 
@@ -265,6 +294,7 @@ def test_noise_and_drop_out_are_the_release_s():
     net = Reads(8)
     net.mean.fill_(3.0)
     batch = {"features": torch.full((400, 6, 8), 5.0), "found": torch.ones(400, 6), "truth": torch.rand(400, 4)}
+    batch["blind"] = torch.zeros(400, dtype=torch.bool)
     batch["boxes"] = torch.tensor([0.3, 0.1, 0.2, 0.4]).expand(400, 6, 4)
     torch.manual_seed(0)
     memory_loss(net, batch, noise=1.0, dropout=0.5)

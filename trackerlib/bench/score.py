@@ -221,7 +221,8 @@ def score(
 
         return score_supervised(sets.values(), dataset, rule.name)
     chosen = _protocol(sets.values(), protocol)
-    plan, notes = _plan(chosen, dataset, rule), []
+    plan, oracles = _plan(chosen, dataset, rule), [r for r in sets.values() if r.manifest.get("sees_ground_truth")]
+    notes = [f"{r.folder.name}: was told the truth of the frames it is judged on, and is no tracker" for r in oracles]
     tallies = {name: dict(_score_folder(runs, dataset, plan, rule, notes)) for name, runs in sets.items()}
     return Scores(
         rule,
