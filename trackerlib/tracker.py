@@ -50,6 +50,12 @@ class Frames:
         for u, image in enumerate(self.images):
             yield image, [b for b, of in enumerate(self.lane) if of == u]
 
+    def of(self, lanes: Sequence[int]) -> Frames:
+        """What these lanes look at."""
+        seen = sorted({self.lane[b] for b in lanes})
+        images, ids = [self.images[u] for u in seen], [self.ids[u] for u in seen]
+        return Frames(images, [seen.index(self.lane[b]) for b in lanes], ids, self.kept)
+
     def sizes(self, like: Tensor) -> Tensor:
         """Width and height `(B, 2)` of each lane's frame, of the type and on the device of `like`."""
         return like.new_tensor([[self.images[u].shape[2], self.images[u].shape[1]] for u in self.lane])

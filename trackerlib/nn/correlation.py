@@ -25,3 +25,12 @@ def correlate_scales(z: Tensor, x: Tensor) -> Tensor:
     b, s, i, j, u, v = products.stride()
     shape = (batch, products.shape[1], height - h + 1, width - w + 1, h, w)
     return products.as_strided(shape, (b, s, i, j, i + u, j + v)).sum((-1, -2))
+
+
+def correlate_channels(z: Tensor, x: Tensor) -> Tensor:
+    """Depth-wise cross-correlation, each template with its own map and channel with channel, the map's size kept:
+    `(B, C, h, w)`, h and w odd, `(B, C, H, W)` to `(B, C, H, W)`."""
+    batch, channels, h, w = z.shape
+    kernels = z.reshape(batch * channels, 1, h, w)
+    found = F.conv2d(x.reshape(1, -1, *x.shape[2:]), kernels, padding=(h // 2, w // 2), groups=batch * channels)
+    return found.reshape(x.shape)
