@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from .provenance import canonical, class_digest, code_digest, sha256
 from .tracker import Frames, Kept, Output, State
 
 FEATURES = 4096  # numbers of X_t
+RULES = ("causal", "oracle")  # which detection is the target's (R2)
 
 
 class Memory(nn.Module):
@@ -104,7 +105,7 @@ def best_rectangles(maps: Tensor) -> tuple[Tensor, Tensor]:
     """The box `(B, 4)` in shares that a map `(B, S, S)` says most for, and how much `(B,)`.
 
     By the release's score of a box (cal_heatmap_score), `(2 sum inside - sum of all) / area`, over all rectangles of
-    whole cells: 1 for the very mask, less for any other."""
+    whole cells: 1 for the very mask, less for any other. Cells below 0 count as 0 (ours)."""
     side = maps.shape[-1]
     sums = nn.functional.pad(maps.clamp_min(0), (1, 0, 1, 0)).cumsum(1).cumsum(2)
     low, high = torch.triu_indices(side + 1, side + 1, 1, device=maps.device)
@@ -179,7 +180,7 @@ class ROLOConfig:
     step: int = 6  # frames of a window
     answer: str = "memory"  # or "detection": YOLO alone, by the same association, and its last box where it has none
     silent: int = 0  # of each twenty frames, at their end, so many without detections: a test of memory
-    dark: bool = False  # and those without features too: X_t is the training frames' mean
+    dark: bool = False  # and those without features too: X_t is the training frames' mean, or 0 where read as it is
 
     def __post_init__(self):
         if self.answer not in ("memory", "detection"):
@@ -239,8 +240,12 @@ class Detector:
 
     def quiet(self, frames: Frames) -> Tensor:
         """In whose frames `(B,)` nothing is to be detected."""
-        told = [frames.ids[u][1] % 20 >= 20 - self.config.silent for u in frames.lane]
-        return torch.tensor(told, device=self.device)
+        return quiet(torch.tensor([frames.ids[u][1] for u in frames.lane], device=self.device), self.config.silent)
+
+
+def quiet(frame, count: int):
+    """Whether a frame, or each of an array of them, is one of the last `count` of every twenty: those made silent."""
+    return frame % 20 >= 20 - count
 
 
 @dataclass
@@ -311,6 +316,15 @@ class Clip:
     scores: np.ndarray
     truth: np.ndarray
 
+    @property
+    def first(self) -> int:
+        """The first frame with a true box: the one that is given."""
+        return int(np.flatnonzero(np.isfinite(self.truth).all(1))[0])
+
+    def silenced(self, count: int) -> Clip:
+        """The same without detections in the last `count` of every twenty frames (`ROLOConfig.silent`)."""
+        return replace(self, scores=self.scores * ~quiet(np.arange(len(self.scores)), count)[:, None])
+
 
 @torch.inference_mode()
 def cut_clip(detector: Detector, sequence: TrackedSequence, kept: Kept | None = None) -> Clip:
@@ -329,8 +343,7 @@ def followed(clip: Clip, config: ROLOConfig = ROLOConfig()) -> tuple[np.ndarray,
     """The causal rule on a clip from its first true box on: boxes `(T, 4)` and whether one was found `(T,)`.
 
     As in `Detector.follow`; the given box is the first frame's, and the rows before it are of no use."""
-    boxes, found = np.zeros_like(clip.truth), np.zeros(len(clip.truth), bool)
-    first = int(np.flatnonzero(np.isfinite(clip.truth).all(1))[0])
+    boxes, found, first = np.zeros_like(clip.truth), np.zeros(len(clip.truth), bool), clip.first
     boxes[first], found[first] = clip.truth[first], True
     history = torch.from_numpy(clip.truth[first]).repeat(config.history, 1)
     for t in range(first + 1, len(boxes)):
@@ -344,12 +357,14 @@ def followed(clip: Clip, config: ROLOConfig = ROLOConfig()) -> tuple[np.ndarray,
 
 def oracle(clip: Clip, least: float = 1e-6) -> tuple[np.ndarray, np.ndarray]:
     """The release's rule: in every frame the detection nearest to that frame's *true* box (find_best_location), if
-    their IoU is `least`; the release asks for any.
+    their IoU is `least`; the release asks for any. The given box is the first frame's, as in `followed`.
 
     It sees the ground truth of the frames it is tested on: no tracker, and `evaluate` refuses what comes of it."""
     truth = torch.nan_to_num(torch.from_numpy(clip.truth))
     boxes, _, found = associate(truth, torch.from_numpy(clip.boxes), torch.from_numpy(clip.scores), least)
-    return (boxes * found[:, None]).numpy(), found.numpy()
+    boxes, found = (boxes * found[:, None]).numpy(), found.numpy()
+    boxes[clip.first], found[clip.first] = clip.truth[clip.first], True
+    return boxes, found
 
 
 @torch.inference_mode()
@@ -358,8 +373,7 @@ def answers(net: Memory, clip: Clip, boxes: np.ndarray, found: np.ndarray, step:
     first frame with a true box stands for those before it."""
     parts = (clip.features, boxes, found.astype(np.float32))
     reads = net.read(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
-    first = int(np.flatnonzero(np.isfinite(clip.truth).all(1))[0])
-    rows = (torch.arange(len(reads))[:, None] + torch.arange(1 - step, 1)).clamp_min(first)
+    rows = (torch.arange(len(reads))[:, None] + torch.arange(1 - step, 1)).clamp_min(clip.first)
     answer = torch.cat([net(reads[some]) for some in rows.split(64)])
     if net.heatmap:
         return best_rectangles(answer)[0].numpy()
@@ -375,7 +389,8 @@ class WindowSampler:
     offset: 0: the truth is that of the window's last frame; -1: of the one before it, as in the release (R3), so that a
             tracker with this memory answers a frame late
     share:  of each video's frames, from its beginning, that are used (the paper's experiment 2: 1/3)
-    every:  one true box in so many is used, of all frames (experiment 3: 3)
+    every:  one true box in so many is learned, of all frames (experiment 3: 3); with "oracle" all of them choose
+            detections
     config: the causal rule's history and least overlap
     lose:   probability that a window ends with frames, any number of them, whose detection is taken away
     move:   probability that a window with some box is laid elsewhere in the frame, in another size; its features are
@@ -404,9 +419,13 @@ class WindowSampler:
         frames = []
         for k, clip in enumerate(self.clips):
             known = np.isfinite(clip.truth).all(1)
-            start, stop = int(np.flatnonzero(known)[0]), round(share * len(known))
+            start, stop = clip.first, round(share * len(known))
             frames += [(k, t, start) for t in range(start, stop, every) if known[max(t + offset, start)]]
         self.frames = np.array(frames)
+
+    def features(self) -> Tensor:
+        """Those of the frames that windows end with, `(N, F)`: what `Memory.standardise` takes."""
+        return torch.from_numpy(np.stack([self.clips[k].features[t] for k, t, _ in self.frames]))
 
     def digest(self) -> str:
         """Names every sample this sampler can give."""
@@ -433,9 +452,6 @@ def moved(boxes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     centre, sides = B.centre(boxes), np.exp(rng.uniform(-0.5, 0.5, 2))
     centre = (centre - centre[-1]) * sides * rng.choice([-1, 1], 2) + rng.random(2)
     return B.from_centre(centre, boxes[:, 2:] * sides).astype(np.float32)
-
-
-RULES = ("causal", "oracle")
 
 
 class ROLO(nn.Module):

@@ -1,5 +1,6 @@
 """ROLO: published counts, the LSTM's layouts and alignments, both rules of association, maps, and the tracker."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -215,6 +216,38 @@ def test_windows_end_where_their_truth_is_and_begin_with_the_given_box():
         np.testing.assert_array_equal(ends[0]["boxes"], clip.truth[[0, 0, 0, 0]])
 
 
+def test_the_oracle_s_windows_hold_what_overlaps_enough_and_the_given_box():
+    clip = crossing()
+    clip.scores[0] = 0  # nothing is detected in the first frame
+    seen, hit = oracle(clip, 0.3)
+    assert hit[0]
+    np.testing.assert_array_equal(seen[0], clip.truth[0])
+    overlap = B.iou(seen, clip.truth)
+    assert (overlap[hit] >= 0.3).all()
+    assert hit.sum() < oracle(clip)[1].sum() == 40
+    sampler = WindowSampler([clip], step=4, rule="oracle", config=ROLOConfig(least=0.3))
+    np.testing.assert_array_equal(sampler.tracks[0][1], hit)
+    np.testing.assert_array_equal(sampler.features(), clip.features)
+
+
+def test_soft_features_are_so_many_times_smaller():
+    net, features = Memory(8), torch.randn(500, 8, generator=seeded()) * 7 + 3
+    net.standardise(features, 50.0)
+    read = net.read(features, torch.zeros(500, 4), torch.zeros(500))[:, :8]
+    torch.testing.assert_close(read.std(0), torch.full((8,), 1 / 50))
+    torch.testing.assert_close(read.mean(0), torch.zeros(8), atol=1e-6, rtol=0)
+
+
+def test_a_silenced_clip_is_what_a_silent_tracker_sees():
+    clip = crossing()
+    told = clip.silenced(5).scores
+    assert (told[[15, 19, 35, 39]] == 0).all()
+    np.testing.assert_array_equal(told[[0, 14, 20, 34]], clip.scores[[0, 14, 20, 34]])
+    detector = Detector(lively(), replace(LIVELY, silent=5), torch.device("cpu"), torch.float32)
+    frames = Frames([torch.zeros(3, 8, 8)] * 40, list(range(40)), [("one", t) for t in range(40)])
+    np.testing.assert_array_equal(detector.quiet(frames).numpy(), (clip.scores > 0).any(1) & (told == 0).all(1))
+
+
 def test_what_experiments_2_and_3_train_on():
     third = WindowSampler([crossing()], share=1 / 3)
     assert {int(t) for _, t, _ in third.frames} == set(range(13))
@@ -233,7 +266,7 @@ def test_detections_are_taken_from_the_windows_end():
 def test_windows_are_laid_elsewhere_whole_and_then_read_without_features():
     clip = crossing()
     still, laid = WindowSampler([clip], step=4), WindowSampler([clip], step=4, move=1.0)
-    places = []
+    places, mirrored = [], set()
     for index in range(60):
         there, here = still[index], laid[index]
         assert (here["blind"], there["blind"]) == (bool(there["found"].any()), False)
@@ -241,11 +274,17 @@ def test_windows_are_laid_elsewhere_whole_and_then_read_without_features():
             continue
         sides = here["truth"][2:] / there["truth"][2:]
         assert ((np.exp(-0.5) - 1e-6 <= sides) & (sides <= np.exp(0.5) + 1e-6)).all()
-        ways = [B.centre(of["boxes"]) - B.centre(of["truth"]) for of in (there, here)]
-        np.testing.assert_allclose(abs(ways[1]), abs(ways[0] * sides), atol=1e-6)
+        ways = [B.centre(of["boxes"][:, None]) - B.centre(of["truth"]) for of in (there, here)]
+        ways = [np.concatenate([way[:, 0], np.diff(way[:, 0], axis=0)]) for way in ways]  # and from frame to frame
+        signs = [
+            s for s in itertools.product((-1, 1), repeat=2) if np.allclose(ways[1], ways[0] * sides * s, atol=1e-5)
+        ]
+        assert signs  # one mirroring of the whole window
+        mirrored |= set(signs) if len(signs) == 2 else set()  # this target moves across alone
         np.testing.assert_allclose(here["boxes"][:, 2:], there["boxes"][:, 2:] * sides, rtol=1e-5)
         places.append(B.centre(here["truth"]))
     assert (np.ptp(places, 0) > 0.8).all()
+    assert {across for across, _ in mirrored} == {-1, 1}
     assert np.min(places) >= 0
     assert np.max(places) <= 1
     net = Memory(8).initialise(seeded())
