@@ -16,6 +16,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, inf
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from . import boxes as B
 from .config import bounded
-from .nn.checkpoints import weights_digest
+from .nn.checkpoints import load_into, read_tensors, weights_digest, weights_file
 from .nn.correlation import correlate_channels
 from .nn.hrnet import HRNet
 from .nn.resnet import ResNet50
@@ -57,7 +58,10 @@ class SiamRCNN(nn.Module):
         super().__init__()
         if pool not in (7, 14):
             raise ValueError(f"RoIs are pooled to 7 or 14 cells, not {pool}")
-        self.width, self.sizes, self.ratios, self.pool, self.scaled = width, sizes, ratios, pool, scaled
+        self.pool, self.scaled = pool, scaled
+        self.register_buffer("sizes", torch.tensor(sizes).float())
+        self.register_buffer("ratios", torch.tensor(ratios).float())
+        self.register_buffer("reads", torch.tensor([pool, scaled]))
         self.backbone = ResNet50(0, width)
         if pool == 7:
             self.backbone.layer4[0].conv2.stride = self.backbone.layer4[0].downsample[0].stride = (1, 1)
@@ -92,7 +96,7 @@ class SiamRCNN(nn.Module):
             layer(fused).permute(0, 2, 3, 1).reshape(len(fused), -1, numbers)
             for layer, numbers in ((self.rpn_scores, 2), (self.rpn_deltas, 4))
         )
-        at = anchors(*fused.shape[2:], STRIDE, self.sizes, self.ratios).to(fused)
+        at = anchors(*fused.shape[2:], STRIDE, self.sizes.tolist(), self.ratios.tolist()).to(fused)
         return at, scores, deltas
 
     def refine(self, fused: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -173,7 +177,8 @@ class MotionModel(nn.Module):
         super().__init__()
         if size[0] % 32 or size[1] % 32:
             raise ValueError(f"the motion model reads multiples of 32 pixels, not {size[0]} x {size[1]}")
-        self.history, self.size, self.net = history, size, HRNet(3 + history, 1, base, width)
+        self.history, self.size, self.net = history, tuple(size), HRNet(3 + history, 1, base, width)
+        self.register_buffer("reads", torch.tensor([history, *size, base]))
 
     def initialise(self, generator: torch.Generator) -> MotionModel:
         self.net.initialise(generator)
@@ -377,3 +382,32 @@ def letterboxed(image: Tensor, size: tuple[int, int]) -> Tensor:
     top, left = (size[1] - height) // 2, (size[0] - width) // 2
     canvas[:, top : top + height, left : left + width] = whole
     return canvas
+
+
+class GSTP(nn.Module):
+    """Both networks, for one file: `siamese` and `motion`."""
+
+    def __init__(self, siamese: SiamRCNN, motion: MotionModel):
+        super().__init__()
+        self.siamese, self.motion = siamese, motion
+
+
+def load_gstp(weights: str | Path, seed: int = 0) -> GSTP:
+    """Both networks of a weights file or shipped name, at the file's own sizes; "random": untrained ones of an eighth
+    of the width. Raises FileNotFoundError, and ValueError for another file."""
+    if str(weights) == "random":
+        generator = torch.Generator().manual_seed(seed)
+        siamese, motion = SiamRCNN(1 / 8), MotionModel(width=1 / 8)
+        return GSTP(siamese.initialise(generator), motion.initialise(generator)).eval()
+    path = weights_file(weights)
+    tensors = read_tensors(path)
+    read = [tensors.get(f"{part}.reads") for part in ("siamese", "motion")]
+    first = [tensors.get(f"{part}.conv1.weight") for part in ("siamese.backbone", "motion.net")]
+    if any(part is None for part in (*read, *first)):
+        raise ValueError(f"{path}: not weights of GSTP: no siamese.reads or motion.reads, or nothing they read with")
+    (pool, scaled), (history, width, height, base) = (part.int().tolist() for part in read)
+    anchored = (tensors[f"siamese.{name}"].tolist() for name in ("sizes", "ratios"))
+    siamese = SiamRCNN(len(first[0]) / 64, *anchored, pool, bool(scaled))
+    net = GSTP(siamese, MotionModel(history, (width, height), base, len(first[1]) / 64))
+    load_into(net, tensors, str(path))
+    return net.eval()

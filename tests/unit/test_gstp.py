@@ -7,6 +7,7 @@ import torch
 
 from trackerlib import boxes as B
 from trackerlib.gstp import (
+    GSTP,
     RULES,
     GSTPConfig,
     GSTPTracker,
@@ -15,10 +16,12 @@ from trackerlib.gstp import (
     gaussians,
     letterboxed,
     likeliest,
+    load_gstp,
     motion_loss,
     rescored,
     siamrcnn_loss,
 )
+from trackerlib.nn.checkpoints import save_weights
 from trackerlib.nn.correlation import correlate_channels
 from trackerlib.nn.roi import decode
 from trackerlib.tracker import Frames
@@ -247,3 +250,25 @@ def test_settings_that_cannot_be_are_refused():
     for wrong in ({"rule": "sum"}, {"least": 2.0}, {"longest": 100}, {"candidates": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             GSTPConfig(**wrong)
+
+
+def test_weights_are_loaded_at_their_own_sizes(tmp_path):
+    siamese = SiamRCNN(1 / 16, sizes=(20, 40), ratios=(1,), pool=7, scaled=False).initialise(seeded())
+    net = GSTP(siamese, MotionModel(4, (96, 64), 48, 1 / 16).initialise(seeded()))
+    save_weights(net, tmp_path / "one.safetensors", {})
+    again = load_gstp(tmp_path / "one.safetensors")
+    assert (again.siamese.pool, again.siamese.scaled, again.motion.history, again.motion.size) == (
+        7,
+        False,
+        4,
+        (96, 64),
+    )
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, atol=1e-3, rtol=1e-3)
+    frames = frames_of(torch.randint(0, 256, (3, 80, 120), generator=seeded()).byte())
+    one = GSTPTracker(again.siamese, again.motion, GSTPConfig(shortest=64, longest=256, proposals=8, candidates=3))
+    with torch.inference_mode():
+        _, output = one.track(one.init(frames, torch.tensor([[20.0, 20, 30, 30]])), frames)
+    assert torch.isfinite(output.boxes).all()
+    with pytest.raises(ValueError, match=r"not weights of GSTP"):
+        load_gstp("rolo")

@@ -42,6 +42,7 @@ class Exchange(nn.Module):
         )
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """Maps `(B, c, H, W)`, `(B, 2c, H / 2, W / 2)` and so on, to the same, or the first of them."""
         maps = [branch(x) for branch, x in zip(self.branches, maps, strict=True)]
         return [sum(f(x) for f, x in zip(row, maps, strict=True)).relu() for row in self.fuse_layers]
 
@@ -80,6 +81,7 @@ class HRNet(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
+        """`(B, inputs, H, W)` to `(B, outputs, H / 4, W / 4)`."""
         x = self.bn1(self.conv1(x)).relu_()
         x = self.bn2(self.conv2(x)).relu_()
         maps = [self.layer1(x)]

@@ -32,8 +32,8 @@ class SequenceRegressor(nn.Module):
         self.slice = slice(hidden - 4 - offset, hidden - offset)
 
     def initialise(self, generator: torch.Generator) -> SequenceRegressor:
-        """Uniform in +-1 / sqrt(hidden), torch's own start, from the given generator; forgetting begins at a half more:
-        its bias is 1."""
+        """Uniform in +-1 / sqrt(hidden), torch's own start, from the given generator; the forget gate's bias of the
+        input is 1."""
         bound = self.lstm.hidden_size**-0.5
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
@@ -68,4 +68,5 @@ class SequenceRegressor(nn.Module):
         return states[..., self.slice] if self.readout is None else self.readout(states)
 
     def forward(self, windows: Tensor) -> Tensor:
+        """Boxes `(B, 4)` after windows `(B, T, inputs)`."""
         return self.boxes(self.states(windows)[:, -1])

@@ -85,7 +85,8 @@ class ResNet50(nn.Module):
         return self
 
     def trunk(self, images: Tensor) -> Tensor:
-        """`(B, 3, H, W)` RGB in 0..255 to the fourth stage's map `(B, 1024, H / 16, W / 16)`, sides rounded up."""
+        """`(B, 3, H, W)` RGB in 0..255 to the fourth stage's map `(B, 1024 width, H / 16, W / 16)`, sides rounded
+        up."""
         mean, deviation = (images.new_tensor(v)[:, None, None] for v in (MEAN, STD))
         x = self.bn1(self.conv1((images / 255 - mean) / deviation)).relu_()
         x = nn.functional.max_pool2d(x, 3, 2, 1)
