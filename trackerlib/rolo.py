@@ -70,6 +70,10 @@ class Memory(nn.Module):
     def standardise(self, features: Tensor, soft: float = 1.0) -> None:
         """Take the statistics of training features `(N, features)`; the release reads them as they are. soft: makes
         them so many times smaller again: four numbers of a box stand against thousands of the frame."""
+        if soft <= 0:
+            raise ValueError(
+                f"soft is above 0, not {soft:g}: 1 leaves the features as large as their deviations make them"
+            )
         self.mean.copy_(features.mean(0))
         self.deviation.copy_(soft * features.std(0).clamp_min(1e-6))
 
@@ -355,6 +359,11 @@ def followed(clip: Clip, config: ROLOConfig = ROLOConfig()) -> tuple[np.ndarray,
     return boxes, found
 
 
+def held(boxes: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Boxes `(T, 4)`, the last one that was found where none was: what YOLO alone answers."""
+    return boxes[np.maximum.accumulate(np.where(found, np.arange(len(found)), 0))]
+
+
 def oracle(clip: Clip, least: float = 1e-6) -> tuple[np.ndarray, np.ndarray]:
     """The release's rule: in every frame the detection nearest to that frame's *true* box (find_best_location), if
     their IoU is `least`; the release asks for any. The given box is the first frame's, as in `followed`.
@@ -412,6 +421,8 @@ class WindowSampler:
     ):
         if rule not in RULES or offset not in (0, -1):
             raise ValueError(f"rule is one of {', '.join(RULES)} and offset 0 or -1, not {rule!r} and {offset}")
+        if not (0 <= lose <= 1 and 0 <= move <= 1):
+            raise ValueError(f"lose and move are probabilities, 0 to 1, not {lose:g} and {move:g}")
         self.clips, self.step, self.offset, self.seed = list(clips), step, offset, seed
         self.lose, self.move = lose, move
         self.facts = [step, rule, offset, share, every, lose, move, seed, config.history, config.least]

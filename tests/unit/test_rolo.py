@@ -30,6 +30,7 @@ from trackerlib.rolo import (
     cut_clip,
     followed,
     from_tensorflow,
+    held,
     load_rolo,
     masks,
     memory_loss,
@@ -230,12 +231,21 @@ def test_the_oracle_s_windows_hold_what_overlaps_enough_and_the_given_box():
     np.testing.assert_array_equal(sampler.features(), clip.features)
 
 
+def test_the_last_box_is_held():
+    boxes, found = np.arange(20.0).reshape(5, 4), np.array([True, False, True, False, False])
+    np.testing.assert_array_equal(held(boxes, found), boxes[[0, 0, 2, 2, 2]])
+
+
 def test_soft_features_are_so_many_times_smaller():
     net, features = Memory(8), torch.randn(500, 8, generator=seeded()) * 7 + 3
     net.standardise(features, 50.0)
     read = net.read(features, torch.zeros(500, 4), torch.zeros(500))[:, :8]
     torch.testing.assert_close(read.std(0), torch.full((8,), 1 / 50))
     torch.testing.assert_close(read.mean(0), torch.zeros(8), atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="soft is above 0"):
+        net.standardise(features, 0.0)
+    with pytest.raises(ValueError, match="probabilities"):
+        WindowSampler([crossing()], move=2.0)
 
 
 def test_a_silenced_clip_is_what_a_silent_tracker_sees():
