@@ -490,7 +490,11 @@ def load_rolo(weights: str | Path, seed: int = 0, heatmap: int = 0) -> ROLO:
     if "detector" not in origin:
         needed = f"copy {path.stem}.json with it, and what that names"
         raise ValueError(f"{path}: holds the memory alone, and nothing beside it tells its detector; {needed}")
-    net = load_yolo(origin["detector"])
+    try:
+        net = load_yolo(origin["detector"])
+    except FileNotFoundError:
+        missing = f"names the detector {origin['detector']}, which is not there; copy it there, or change 'detector'"
+        raise FileNotFoundError(f"{path.with_suffix('.json')}: {missing}") from None
     if origin.get("detector_sha") != weights_digest(net):
         raise ValueError(f"{path}: was trained with another detector than {origin['detector']} is now; train it anew")
     reads = tensors["reads"].int().tolist()

@@ -91,7 +91,12 @@ def _rolo(name: str, config: ROLOConfig, heatmap: int = 0):
     def build(weights, device, dtype, seed, values) -> ROLOTracker:
         weights = weights or name
         net = load_rolo(weights, seed, heatmap)
-        tracker = ROLOTracker(net.detector, net.memory, configured(config, values), name, device, dtype)
+        if bool(net.memory.heatmap) != bool(heatmap):
+            other = "rolo-heatmap" if net.memory.heatmap else "rolo"
+            raise ValueError(f"{weights}: weights of {other}, not of {name}; take --tracker {other}")
+        origin = {} if str(weights) == "random" else provenance(weights_file(weights))
+        trained = {k: origin[k] for k in ("threshold", "history", "least", "step") if k in origin}
+        tracker = ROLOTracker(net.detector, net.memory, configured(config, trained | values), name, device, dtype)
         return _sealed(tracker, net, weights)
 
     return build

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from trackerlib.baselines.sort import SORTConfig, YOLOSORTTracker
 from trackerlib.data import load_dataset
 from trackerlib.data.sequence import Sequence
 from trackerlib.images import to_tensor
-from trackerlib.nn.checkpoints import save_weights, weights_digest
+from trackerlib.nn.checkpoints import save_weights, weights_digest, weights_file
 from trackerlib.nn.recurrent import SequenceRegressor
 from trackerlib.nn.yolo import YOLO
 from trackerlib.rolo import (
@@ -548,3 +549,31 @@ def test_every_detector_can_be_followed(variant):
         Detector(net, ROLOConfig(), torch.device("cpu"), torch.float32), load_dataset("rendered", frames=3)[0]
     )
     assert clip.features.shape == (3, net.size)
+
+
+def test_weights_bring_the_settings_they_were_trained_with(tmp_path):
+    """What stands beside a memory is how it is run, unless something else is asked for."""
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(weights_file("rolo").with_suffix(suffix), tmp_path / f"mine{suffix}")
+    beside = tmp_path / "mine.json"
+    origin = json.loads(beside.read_text())
+
+    def loaded(changed, **config):
+        beside.write_text(json.dumps(origin | changed))
+        return load_tracker("rolo", tmp_path / "mine.safetensors", **config).config
+
+    assert loaded({}) == load_tracker("rolo").config
+    config = loaded({"step": 3, "threshold": 0.2, "history": 4, "least": 0.1})
+    assert (config.step, config.threshold, config.history, config.least) == (3, 0.2, 4, 0.1)
+    assert loaded({"step": 3}, step=9).step == 9
+    with pytest.raises(ValueError, match="step='six' is str"):
+        loaded({"step": "six"})
+    with pytest.raises(FileNotFoundError, match=r"mine\.json: names the detector gone"):
+        loaded({"detector": "gone"})
+
+
+def test_boxes_and_maps_are_not_taken_for_one_another():
+    with pytest.raises(ValueError, match="weights of rolo-heatmap, not of rolo; take --tracker rolo-heatmap"):
+        load_tracker("rolo", "rolo-heatmap")
+    with pytest.raises(ValueError, match="weights of rolo, not of rolo-heatmap"):
+        load_tracker("rolo-heatmap", "rolo")

@@ -66,7 +66,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle's protocol: the refusal below says what matters
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError) as error:
         first = str(error).split(". ")[0].splitlines()[0]
         raise ValueError(f"{path}: refused, it holds more than tensors or is damaged ({first})") from None
     for wrapper in ("average", "model", "state_dict"):  # a checkpoint of `training.loop`, or of a common trainer
