@@ -140,7 +140,7 @@ def check_data(name, root) -> None:
 @click.option("--json", "file", type=PATH, help="also write the ratios to this file")
 @click.option(
     "--only",
-    type=click.Choice(["trackers", "costs", "detect", "engine", "peers", "viewer"]),
+    type=click.Choice(["trackers", "costs", "detect", "search", "engine", "peers", "viewer"]),
     help="a part of it; all take a quarter of an hour",
 )
 def bench(file, only) -> None:

@@ -45,7 +45,10 @@ class SiamRCNN(nn.Module):
     sizes:  roots of the anchors' areas, in pixels (G1: the sizes of targets in training); ratios: height over width
     pool:   G2, how the fusion map becomes 2048 x 7 x 7: 14, RoIAlign to 14 x 14 and ResNet's last stage; or 7, that
             stage without its stride
-    scaled: G3, correlation is the mean over the template's cells, not their sum"""
+    scaled: G3, correlation is the mean over the template's cells, not their sum
+    normed: ours, and no parameter more: correlations less their mean and over their deviation (batch norm without gain
+            and offset). Features are positive, so that all correlations are, and differ little: without ImageNet's, and
+            in as many pairs as we can train on, what follows learns next to nothing from them as they are"""
 
     def __init__(
         self,
@@ -54,6 +57,7 @@ class SiamRCNN(nn.Module):
         ratios: Sequence[float] = (0.5, 1, 2),
         pool: int = 14,
         scaled: bool = True,
+        normed: bool = False,
     ):
         super().__init__()
         if pool not in (7, 14):
@@ -61,23 +65,27 @@ class SiamRCNN(nn.Module):
         self.pool, self.scaled = pool, scaled
         self.register_buffer("sizes", torch.tensor(sizes).float())
         self.register_buffer("ratios", torch.tensor(ratios).float())
-        self.register_buffer("reads", torch.tensor([pool, scaled]))
+        self.register_buffer("reads", torch.tensor([pool, scaled, normed]))
         self.backbone = ResNet50(0, width)
         if pool == 7:
             self.backbone.layer4[0].conv2.stride = self.backbone.layer4[0].downsample[0].stride = (1, 1)
         middle, last = (stage[-1].conv3.out_channels for stage in (self.backbone.layer3, self.backbone.layer4))
         fused = nn.Conv2d(middle, middle, 1), nn.ReLU(inplace=True), nn.Conv2d(middle, middle, 1), nn.ReLU(inplace=True)
+        self.norm = nn.BatchNorm2d(middle, affine=False) if normed else nn.Identity()
         self.fusion = nn.Sequential(*fused)
         per_cell = len(sizes) * len(ratios)
         self.rpn_scores, self.rpn_deltas = nn.Conv2d(middle, 2 * per_cell, 1), nn.Conv2d(middle, 4 * per_cell, 1)
         self.roi_scores, self.roi_deltas = nn.Linear(last, 2), nn.Linear(last, 4)
 
     def initialise(self, generator: torch.Generator) -> SiamRCNN:
-        """The backbone as ResNet's, the rest normal of deviation 0.01, the boxes' last layer 0.001 (mmdetection's)."""
+        """Backbone and fusion as ResNet's, the rest normal of deviation 0.01, the boxes' last layer 0.001
+        (mmdetection's)."""
         self.backbone.initialise(generator)
-        for layer in (*self.fusion[::2], self.rpn_scores, self.rpn_deltas, self.roi_scores, self.roi_deltas):
-            deviation = 0.001 if layer is self.roi_deltas else 0.01
-            nn.init.normal_(layer.weight, 0, deviation, generator=generator)
+        for layer in self.fusion[::2]:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(layer.bias)
+        for layer in (self.rpn_scores, self.rpn_deltas, self.roi_scores, self.roi_deltas):
+            nn.init.normal_(layer.weight, 0, 0.001 if layer is self.roi_deltas else 0.01, generator=generator)
             nn.init.zeros_(layer.bias)
         return self
 
@@ -88,7 +96,7 @@ class SiamRCNN(nn.Module):
     def fuse(self, template: Tensor, maps: Tensor) -> Tensor:
         """Where each frame's map `(B, 1024, h, w)` is like the template, and how: `(B, 1024, h, w)`."""
         likeness = correlate_channels(template, maps)
-        return self.fusion(likeness / TEMPLATE**2 if self.scaled else likeness)
+        return self.fusion(self.norm(likeness / TEMPLATE**2 if self.scaled else likeness))
 
     def propose(self, fused: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of each anchor its box `(N, 4)`, two logits, nothing and target, `(B, N, 2)`, and deltas `(B, N, 4)`."""
@@ -128,18 +136,20 @@ def siamrcnn_loss(
     anchors_told: int = 256,
     rois_told: int = 128,
     proposals: int = 300,
+    positive: float = 0.7,
 ) -> Tensor:
     """The paper's loss, of both stages, averaged over the boxes that are told something and over the batch.
 
     batch: images `z` and `x (B, H, W, 3)`, the target's box in each, `z_box` and `x_box (B, 4)`, in pixels, and how
-    much of x is picture, `size (B, 2)`; the rest is padding. balance: the paper's lambda, which it does not give."""
+    much of x is picture, `size (B, 2)`; the rest is padding. balance: the paper's lambda, which it does not give;
+    positive: IoU from which an anchor is the target's."""
     z, x = (batch[name].permute(0, 3, 1, 2).float() for name in ("z", "x"))
     fused = net.fuse(net.template(z, batch["z_box"]), net.backbone.trunk(x))
     truth, size = batch["x_box"][:, None], batch["size"]
     at, logits, deltas = net.propose(fused)
     edges = B.corners(at)
     inside = (edges >= 0).all(-1) & (edges[None] <= size.repeat(1, 2)[:, None]).all(-1)
-    labels = torch.where(inside, assign(B.iou(at[None], truth) * inside, 0.7, 0.3, 0.3), -1)
+    labels = torch.where(inside, assign(B.iou(at[None], truth) * inside, positive, 0.3, 0.3), -1)
     told = sample(labels, anchors_told, 0.5)
     first = _stage_loss(logits, deltas, labels, told, encode(at[None], truth), 1 / 9, balance)
     with torch.no_grad():
@@ -165,6 +175,25 @@ def _stage_loss(
     count = told.sum().clamp_min(1)
     errors = torch.where(told & (labels == 1), errors, 0.0)
     return (kinds.view_as(labels) * told).sum() / count + balance * errors.sum() / count
+
+
+def contrast_loss(net: SiamRCNN, batch: dict[str, Tensor], temperature: float = 0.1) -> Tensor:
+    """What the backbone learns first where there is no ImageNet: of all cells of all x, which show the target of z?
+
+    Cross-entropy of the cosines of the target's mean feature with the cells' (InfoNCE, A. van den Oord et al., 2018).
+    batch: as in `siamrcnn_loss`, and the number of the `video (B,)` that a pair is from."""
+    z, x = (batch[name].permute(0, 3, 1, 2).float() for name in ("z", "x"))
+    held = F.normalize(net.template(z, batch["z_box"]).mean((2, 3)).float(), dim=1)
+    cells = F.normalize(net.backbone.trunk(x).float(), dim=1)
+    alike = torch.einsum("bc,dchw->bdhw", held, cells) / temperature
+    rows, columns = (STRIDE * (torch.arange(n, device=x.device) + 0.5) for n in cells.shape[2:])
+    middles = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
+    box, size, own = batch["x_box"][:, None, None], batch["size"][:, None, None], torch.arange(len(z), device=x.device)
+    inside = ((middles - B.centre(box)).abs() <= (box[..., 2:] / 2).clamp_min(STRIDE / 2)).all(-1)
+    another = (batch["video"] == batch["video"][:, None]) & (own != own[:, None])  # neither right nor wrong
+    left_out = another[..., None, None] | (middles >= size).any(-1)[None]
+    whole = alike.masked_fill(left_out, -inf).flatten(1).logsumexp(1)
+    return (whole - alike[own, own].masked_fill(~inside, -inf).flatten(1).logsumexp(1)).mean()
 
 
 class MotionModel(nn.Module):
@@ -216,15 +245,18 @@ def rescored(scores: Tensor, likelihood: Tensor, rule: str = "product", least: T
     """Candidates' scores `(B, N)` with what the motion model thinks of their places `(B, N)`, in 0..1 (G5).
 
     product: times the likelihood, or `least` where that is more, so that a target may come back anywhere
-    convex:  the mean of both; gate: the score where the likelihood is at least `least`, else a tenth of it"""
+    convex:  the mean of both; gate: the score where the likelihood is at least `least`, else a tenth of it
+    motion:  an ablation: the likelihood of the candidates, whatever they look like"""
     if rule == "product":
         return scores * torch.maximum(likelihood, torch.as_tensor(least).to(scores))
     if rule == "convex":
         return scores * (1 + likelihood) / 2
+    if rule == "motion":
+        return (scores > 0) * (likelihood + 1e-6)
     return torch.where(likelihood >= least, scores, 0.1 * scores)
 
 
-RULES = ("product", "convex", "gate")
+RULES = ("product", "convex", "gate", "motion")
 
 
 @dataclass(frozen=True)
@@ -295,13 +327,13 @@ class GSTPTracker:
         return GSTPState(template, scale, places, boxes, torch.zeros_like(scale))
 
     def track(self, state: GSTPState, frames: Frames) -> tuple[GSTPState, Output]:
-        boxes, looks = self._candidates(state, frames)
+        boxes, looks = self.candidates(state, frames)
         if self.config.window:
             away = (B.centre(boxes) - B.centre(state.box)[:, None]).norm(dim=-1)
             looks = looks * (away <= self.config.window * state.box[:, None, 2:].prod(-1).sqrt())
         scores, maps = looks, {}
         if self.config.motion:
-            heat, likelihood = self._likelihood(state.places, boxes, frames)
+            heat, likelihood = self.likelihood(state.places, boxes, frames)
             doubts = (state.doubtful >= self.config.patience)[:, None]
             alone = torch.where(doubts, 1.0, self.config.least)
             scores = torch.where(doubts, looks, rescored(looks, likelihood, self.config.rule, alone))
@@ -313,7 +345,7 @@ class GSTPTracker:
         places = torch.cat([state.places[:, 1:], B.centre(box)[:, None]], 1)
         output = Output(box, scores.gather(1, best)[:, 0])
         if self.keep_maps and maps:
-            output.maps, output.regions = maps, self._region(frames, box)
+            output.maps, output.regions = maps, self.region(frames, box)
         return GSTPState(state.template, state.scale, places, box, doubtful), output
 
     def _maps(self, frames: Frames, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -327,7 +359,7 @@ class GSTPTracker:
         sizes = frames.sizes(torch.zeros((), device=self.device))
         return maps, (sizes.new_tensor(size) / sizes).repeat(1, 2)
 
-    def _candidates(self, state: GSTPState, frames: Frames) -> tuple[Tensor, Tensor]:
+    def candidates(self, state: GSTPState, frames: Frames) -> tuple[Tensor, Tensor]:
         """The boxes `(B, N, 4)` of each frame that are likest the target, and their scores, 0 where there are no more.
 
         Lanes whose frames are read at one size go together."""
@@ -348,11 +380,11 @@ class GSTPTracker:
             boxes[lanes], scores[lanes] = found / grown[:, None], sure
         return boxes, scores
 
-    def _likelihood(self, places: Tensor, boxes: Tensor, frames: Frames) -> tuple[Tensor, Tensor]:
+    def likelihood(self, places: Tensor, boxes: Tensor, frames: Frames) -> tuple[Tensor, Tensor]:
         """The heat maps `(B, h, w)`, their largest value 1, and what they say of the boxes' centres `(B, N)`."""
         seen = torch.stack(frames.once(f"{self.trunk} letterboxed", lambda image: letterboxed(image, self.motion.size)))
         limits = boxes.new_tensor(self.motion.size)
-        region = self._region(frames, boxes)  # the part of the frame, and beyond, that is read
+        region = self.region(frames, boxes)  # the part of the frame, and beyond, that is read
         shrunk = limits / region[:, None, 2:]
         heat = self.motion(seen.to(self.dtype), (places - region[:, None, :2]) * shrunk).float().clamp_min(0)
         heat = heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-6)
@@ -360,7 +392,7 @@ class GSTPTracker:
         read = F.grid_sample(heat[:, None], at[:, None], padding_mode="border", align_corners=False)
         return heat, read[:, 0, 0]
 
-    def _region(self, frames: Frames, like: Tensor) -> Tensor:
+    def region(self, frames: Frames, like: Tensor) -> Tensor:
         """What a letterboxed frame shows, as a box of the frame `(B, 4)`."""
         sizes, limits = frames.sizes(like), like.new_tensor(self.motion.size)
         shown = limits * (sizes / limits).amax(1, keepdim=True)
@@ -392,6 +424,32 @@ class GSTP(nn.Module):
         self.siamese, self.motion = siamese, motion
 
 
+def load_siamrcnn(weights: str | Path) -> SiamRCNN:
+    """SiamRCNN alone, of a file of its own. Raises FileNotFoundError, and ValueError for another file."""
+    path = weights_file(weights)
+    tensors = read_tensors(path)
+    net = _siamrcnn_of(tensors, path)
+    load_into(net, tensors, str(path))
+    return net.eval()
+
+
+def _siamrcnn_of(tensors: dict[str, Tensor], path: Path) -> SiamRCNN:
+    """The network that tensors are of, not yet theirs."""
+    wanted = ("reads", "sizes", "ratios", "backbone.conv1.weight")
+    if not set(wanted) <= set(tensors):
+        raise ValueError(f"{path}: not weights of SiamRCNN: one of {', '.join(wanted)} is missing")
+    (pool, scaled, normed), sizes, ratios, first = (tensors[name].tolist() for name in wanted)
+    return SiamRCNN(len(first) / 64, sizes, ratios, int(pool), bool(scaled), bool(normed))
+
+
+def _motion_of(tensors: dict[str, Tensor], path: Path) -> MotionModel:
+    wanted = ("reads", "net.conv1.weight")
+    if not set(wanted) <= set(tensors):
+        raise ValueError(f"{path}: not weights of the motion model: one of {', '.join(wanted)} is missing")
+    history, width, height, base = tensors["reads"].int().tolist()
+    return MotionModel(history, (width, height), base, len(tensors["net.conv1.weight"]) / 64)
+
+
 def load_gstp(weights: str | Path, seed: int = 0) -> GSTP:
     """Both networks of a weights file or shipped name, at the file's own sizes; "random": untrained ones of an eighth
     of the width. Raises FileNotFoundError, and ValueError for another file."""
@@ -401,13 +459,10 @@ def load_gstp(weights: str | Path, seed: int = 0) -> GSTP:
         return GSTP(siamese.initialise(generator), motion.initialise(generator)).eval()
     path = weights_file(weights)
     tensors = read_tensors(path)
-    read = [tensors.get(f"{part}.reads") for part in ("siamese", "motion")]
-    first = [tensors.get(f"{part}.conv1.weight") for part in ("siamese.backbone", "motion.net")]
-    if any(part is None for part in (*read, *first)):
-        raise ValueError(f"{path}: not weights of GSTP: no siamese.reads or motion.reads, or nothing they read with")
-    (pool, scaled), (history, width, height, base) = (part.int().tolist() for part in read)
-    anchored = (tensors[f"siamese.{name}"].tolist() for name in ("sizes", "ratios"))
-    siamese = SiamRCNN(len(first[0]) / 64, *anchored, pool, bool(scaled))
-    net = GSTP(siamese, MotionModel(history, (width, height), base, len(first[1]) / 64))
+    siamese, motion = (
+        {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
+        for part in ("siamese", "motion")
+    )
+    net = GSTP(_siamrcnn_of(siamese, path), _motion_of(motion, path))
     load_into(net, tensors, str(path))
     return net.eval()

@@ -12,6 +12,7 @@ from .baselines.kcf import KCF_GREY, KCF_HOG, KCFConfig, KCFTracker
 from .baselines.sort import SORTConfig, YOLOSORTTracker
 from .config import configured, near
 from .dsiam import DSIAM, DSIAM_VGG19, DSiam, DSiamTracker, load_dsiam
+from .gstp import GSTPConfig, GSTPTracker, load_gstp
 from .interchange import InitUpdate, is_init_update
 from .nn.checkpoints import provenance, weights_digest, weights_file
 from .nn.vgg import load_vgg19
@@ -109,6 +110,17 @@ def _yolo_sort(weights, device, dtype, seed, values) -> YOLOSORTTracker:
     return _sealed(YOLOSORTTracker(net, config, "yolo-sort", device, dtype), net, weights)
 
 
+def _gstp(name: str, config: GSTPConfig):
+    def build(weights, device, dtype, seed, values) -> GSTPTracker:
+        weights = weights or "gstp"
+        net = load_gstp(weights, seed)
+        origin = {} if str(weights) == "random" else provenance(weights_file(weights))
+        trained = configured(config, origin.get("reads", {}) | values)
+        return _sealed(GSTPTracker(net.siamese, net.motion, trained, name, device, dtype), net, weights)
+
+    return build
+
+
 def _sealed(tracker: SiamFCTracker, net: torch.nn.Module, weights: str | Path) -> SiamFCTracker:
     """The tracker with what results want to know of its weights: their digest, and which sequences they saw."""
     tracker.weights_sha = weights_digest(net)
@@ -129,6 +141,8 @@ TRACKERS = {
     "rolo": _rolo("rolo", SHIPPED),
     "rolo-heatmap": _rolo("rolo-heatmap", replace(SHIPPED, step=3), 16),
     "yolo-sort": _yolo_sort,
+    "gstp": _gstp("gstp", GSTPConfig()),
+    "siamrcnn": _gstp("siamrcnn", GSTPConfig(motion=False)),
     "kcf": _kcf("kcf", KCF_HOG),
     "kcf-grey": _kcf("kcf-grey", KCF_GREY),
     "kcf-scale": _kcf("kcf-scale", replace(KCF_HOG, scales=3)),

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from trackerlib import boxes as B
-from trackerlib.data import load_dataset
-from trackerlib.data.frames import MOST, FrameStore, SceneSampler, pack_frames, seen_in
-from trackerlib.data.rendered import objects
+from trackerlib.data import Dataset, Sequence, load_dataset
+from trackerlib.data.frames import MOST, FrameStore, SceneSampler, keep_frames, pack_frames, seen_in
+from trackerlib.data.rendered import lookalikes, objects
 from trackerlib.data.samplers import Augmentation
 
 CALM = Augmentation(stretch=0, shift=0, lighting=0)
@@ -32,6 +32,36 @@ def test_what_is_hidden_is_no_object(scenes):
         least: sum(len(objects(s.frames, t, least)) for s in scenes.values() for t in range(4)) for least in (0.3, 0.99)
     }
     assert shown[0.3] > shown[0.99] > len(scenes)
+
+
+def test_lookalikes_are_objects_and_not_the_target():
+    sequence = load_dataset("rendered-long", start=7, count=1, frames=40)[0]
+    for t in (0, 20):
+        alike, all_of = lookalikes(sequence.frames, t), objects(sequence.frames, t)
+        assert 1 <= len(alike) <= 3
+        for box in alike:
+            assert max(B.iou(box, other) for kind, other in all_of if kind == sequence.category) == pytest.approx(1)
+        assert B.iou(alike, sequence.boxes[t]).max() < 0.9
+    assert lookalikes(sequence.frames, 0, least=1.01).shape == (0, 4)
+
+
+def test_kept_frames_are_the_datasets_own(scenes, tmp_path):
+    kept = keep_frames(scenes, tmp_path, every=3)
+    assert list(kept) == list(scenes)
+    assert kept.digest() == scenes.digest()
+    for name, sequence in scenes.items():
+        for t in (0, 3):
+            np.testing.assert_array_equal(kept[name].frames[t], sequence.frames[t])
+        with pytest.raises(ValueError, match="frame 2 was not kept"):
+            kept[name].frames[2]
+    before = (tmp_path / "frames.npy").stat().st_mtime_ns
+    keep_frames(scenes, tmp_path, every=3)
+    assert (tmp_path / "frames.npy").stat().st_mtime_ns == before
+    keep_frames(scenes, tmp_path, every=2)
+    assert (tmp_path / "frames.npy").stat().st_mtime_ns > before
+    other = Sequence("wide", [np.zeros((20, 50, 3), np.uint8)], np.array([[1.0, 1, 5, 5]]))
+    with pytest.raises(ValueError, match="2 sizes"):
+        keep_frames(Dataset("mixed", [*scenes.values(), other]), tmp_path)
 
 
 def test_other_data_tell_the_target_where_they_know_what_it_is():

@@ -13,10 +13,12 @@ from trackerlib.gstp import (
     GSTPTracker,
     MotionModel,
     SiamRCNN,
+    contrast_loss,
     gaussians,
     letterboxed,
     likeliest,
     load_gstp,
+    load_siamrcnn,
     motion_loss,
     rescored,
     siamrcnn_loss,
@@ -46,6 +48,46 @@ def test_the_published_counts():
     assert count(fifteen.rpn_scores, fifteen.rpn_deltas) == 92_250
     with pytest.raises(ValueError, match="7 or 14"):
         SiamRCNN(pool=8)
+
+
+def test_normed_correlations_have_no_mean_and_no_parameter_more():
+    plain, normed = (SiamRCNN(1 / 16, normed=flag).initialise(seeded()) for flag in (False, True))
+    assert count(plain) == count(normed)
+    kept = []
+    for net in (plain, normed):
+        net.fusion.register_forward_hook(lambda _, given, out: kept.append(given[0]))
+        net.fuse(torch.rand(4, 64, 7, 7, generator=seeded()), torch.rand(4, 64, 6, 8, generator=seeded(1)))
+    assert kept[0].mean() > 0.1
+    torch.testing.assert_close(kept[1].mean((0, 2, 3)), torch.zeros(64), atol=1e-4, rtol=0)
+
+
+def test_the_contrast_wants_the_cells_of_the_target():
+    """Two videos whose targets are of two colours: the loss is that of the cosines, by hand; one video's pairs are no
+    negatives of each other, and learning makes it small."""
+    net = SiamRCNN(1 / 16).initialise(seeded()).eval()
+    x = torch.randint(0, 60, (2, 64, 96, 3), generator=seeded()).byte()
+    x[0, 16:48, 32:64, 0], x[1, 16:48, 32:64, 2] = 255, 255
+    box = torch.tensor([[32.0, 16, 32, 32]]).repeat(2, 1)
+    batch = {"z": x, "x": x, "z_box": box, "x_box": box, "size": torch.tensor([[96.0, 48]] * 2)}
+    batch["video"] = torch.tensor([0, 1])
+    with torch.no_grad():
+        images = x.permute(0, 3, 1, 2).float()
+        held, cells = net.template(images, box).mean((2, 3)), net.backbone.trunk(images)
+        alike = torch.cosine_similarity(held[:, None, :, None, None], cells[None], dim=2).div(0.1).exp()
+        alike[:, :, 3] = 0  # below the picture
+        inside = alike[[0, 1], [0, 1], 1:3, 2:4].sum((1, 2))
+        torch.testing.assert_close(contrast_loss(net, batch), -(inside / alike.sum((1, 2, 3))).log().mean())
+        inside_own = -(inside / torch.stack([alike[i, i].sum() for i in (0, 1)])).log().mean()
+        torch.testing.assert_close(contrast_loss(net, batch | {"video": torch.tensor([5, 5])}), inside_own)
+    optimiser = torch.optim.Adam(net.train().parameters(), 1e-3)
+    losses = []
+    for _ in range(30):
+        loss = contrast_loss(net, batch)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
 
 
 def test_a_template_of_one_cell_shifts_the_map():
@@ -168,6 +210,12 @@ def test_with_a_least_likelihood_of_1_looks_decide():
     assert rescored(looks, likely, least=1.0).argmax() == looks.argmax()
 
 
+def test_motion_alone_takes_the_likeliest_place_that_has_a_candidate():
+    looks, likely = torch.tensor([[0.9, 0.1, 0.0]]), torch.tensor([[0.2, 0.5, 1.0]])
+    assert rescored(looks, likely, "motion").argmax() == 1
+    assert rescored(looks, torch.zeros(1, 3), "motion").argmax() == 0  # the likest one first
+
+
 def frames_of(*images, ids=None):
     names = ids or [f"video {i}" for i in range(len(images))]
     return Frames(list(images), list(range(len(images))), [(name, 0) for name in names])
@@ -208,7 +256,7 @@ def test_the_motion_model_chooses_between_two_alike():
     image = torch.zeros(3, 80, 120, dtype=torch.uint8)
     state = one.init(frames_of(image), torch.tensor([[10.0, 10, 20, 20]]))
     both = torch.tensor([[[20.0, 30, 20, 20], [80, 30, 20, 20]]])
-    one._candidates = lambda state, frames: (both, torch.tensor([[0.25, 0.2]]))
+    one.candidates = lambda state, frames: (both, torch.tensor([[0.25, 0.2]]))
     one.motion.forward = lambda images, places: gaussians(torch.tensor([[90 * 96 / 120 / 4, 8.0]]), (24, 16), 3.0)
     one.keep_maps, taken = True, []
     for _ in range(4):
@@ -226,10 +274,10 @@ def test_a_local_window_and_a_frame_without_candidates():
     image = torch.zeros(3, 80, 120, dtype=torch.uint8)
     state = one.init(frames_of(image), torch.tensor([[10.0, 10, 20, 20]]))
     both = torch.tensor([[[30.0, 10, 20, 20], [80, 10, 20, 20]]])
-    one._candidates = lambda state, frames: (both, torch.tensor([[0.3, 0.9]]))
+    one.candidates = lambda state, frames: (both, torch.tensor([[0.3, 0.9]]))
     near, output = one.track(state, frames_of(image))
     assert output.boxes[0, 0] == 30
-    one._candidates = lambda state, frames: (both[:, 1:], torch.tensor([[0.9]]))
+    one.candidates = lambda state, frames: (both[:, 1:], torch.tensor([[0.9]]))
     _, output = one.track(near, frames_of(image))
     assert output.boxes.tolist() == [[30, 10, 20, 20]]
     assert output.scores.tolist() == [0]
@@ -240,7 +288,7 @@ def test_a_letterboxed_frame_lies_where_its_region_says():
     image[:, 30:34, 100:108] = 255
     one = tracker()
     shown = letterboxed(image, (96, 64))
-    region = one._region(frames_of(image), torch.zeros(()))[0]
+    region = one.region(frames_of(image), torch.zeros(()))[0]
     y, x = (at.float().mean() + 0.5 for at in torch.where(shown[0] > 128))
     there = region[:2] + torch.stack([x, y]) * region[2:] / torch.tensor([96.0, 64])
     torch.testing.assert_close(there, torch.tensor([104.0, 32]), atol=1.0, rtol=0)
@@ -270,5 +318,12 @@ def test_weights_are_loaded_at_their_own_sizes(tmp_path):
     with torch.inference_mode():
         _, output = one.track(one.init(frames, torch.tensor([[20.0, 20, 30, 30]])), frames)
     assert torch.isfinite(output.boxes).all()
-    with pytest.raises(ValueError, match=r"not weights of GSTP"):
-        load_gstp("rolo")
+    save_weights(net.siamese, tmp_path / "half.safetensors", {})
+    half = load_siamrcnn(tmp_path / "half.safetensors")
+    torch.testing.assert_close(half.fusion[0].weight, again.siamese.fusion[0].weight)
+    save_weights(GSTP(net.siamese, torch.nn.Linear(1, 1)), tmp_path / "no.safetensors", {})
+    with pytest.raises(ValueError, match="not weights of the motion model"):
+        load_gstp(tmp_path / "no.safetensors")
+    for load in (load_gstp, load_siamrcnn):
+        with pytest.raises(ValueError, match="not weights of SiamRCNN"):
+            load("rolo")

@@ -5,10 +5,11 @@ import pytest
 
 from trackerlib import boxes as B
 from trackerlib.data import Dataset, Sequence
+from trackerlib.data.frames import keep_frames
 from trackerlib.data.pairs import FramePairs, Trajectories
 from trackerlib.data.samplers import Augmentation
 
-STILL = Augmentation(lighting=0)
+STILL = Augmentation(lighting=0, flip=True)
 
 
 class Squares:
@@ -44,7 +45,7 @@ def white(image):
 
 @pytest.mark.parametrize("roots", [(15, 20), (30, 40), (50, 60)])
 def test_boxes_of_pairs_lie_where_the_target_is(roots):
-    sampler, places, sides = FramePairs(walking(), (192, 128), roots, STILL), [], set()
+    sampler, places, sides = FramePairs(walking(), (192, 128), roots, augmentation=STILL), [], set()
     for index in range(40):
         sample = sampler[index]
         assert sample["z"].shape == sample["x"].shape == (128, 192, 3)
@@ -64,7 +65,7 @@ def test_boxes_of_pairs_lie_where_the_target_is(roots):
 
 def test_both_of_a_pair_are_mirrored_or_none():
     """The target is in the left half of every frame, and in the right half of a mirrored one."""
-    sampler = FramePairs(walking(), (400, 300), (19.6, 19.61), STILL)  # its own size
+    sampler = FramePairs(walking(), (400, 300), (19.6, 19.61), augmentation=STILL)  # its own size
     sides = [tuple(B.centre(sampler[i][f"{label}_box"])[0] > 80 for label in "zx") for i in range(40)]
     assert set(sides) == {(False, False), (True, True)}
 
@@ -84,6 +85,28 @@ def test_trajectories_end_at_the_target():
     lost = Trajectories(walking(), 4, (192, 128), jitter=0.0, lost=1.0, augmentation=STILL)
     away = [np.linalg.norm(lost[i]["places"][-1] - lost[i]["truth"]) for i in range(20)]
     assert np.median(away) > 20
+
+
+def test_only_frames_that_were_kept_are_drawn(tmp_path):
+    whole = walking()
+    kept = keep_frames(whole, tmp_path, 7)
+    pairs, paths = (
+        FramePairs(kept, (192, 128), augmentation=STILL),
+        Trajectories(kept, 3, (160, 90), augmentation=STILL),
+    )
+    assert list(pairs.shown["one"]) == list(paths.shown["one"]) == [0, 7, 14]
+    assert len(pairs.seen["one"]) == 20
+    assert {pairs[i]["video"] for i in range(5)} == {0}
+    still = Trajectories(kept, 3, (160, 90), jitter=0.0, lost=0.0, forget=0.0, augmentation=Augmentation(lighting=0))
+    sample = still.of("one", 14, np.random.default_rng(0))
+    np.testing.assert_allclose(sample["places"][:, 0], [32 + 2 * t for t in (11, 12, 13)])
+    assert sample["truth"][0] == 32 + 28
+
+
+def test_an_exemplar_may_have_a_canvas_of_its_own():
+    sample = FramePairs(walking(), (192, 128), (20, 30), exemplar=(64, 48), augmentation=STILL)[3]
+    assert sample["z"].shape == (48, 64, 3)
+    assert sample["x"].shape == (128, 192, 3)
 
 
 def test_frames_without_the_target_are_not_drawn_and_samples_are_named():

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from trackerlib.bench import speed, speed_costs, speed_detect
+from trackerlib.bench import speed, speed_costs, speed_detect, speed_search
 from trackerlib.nn.checkpoints import save_weights
 from trackerlib.nn.squeezenet import SqueezeNet
 from trackerlib.nn.yolo import YOLO
@@ -48,6 +48,20 @@ def test_what_looking_at_frames_costs(monkeypatch):
     found = speed_detect.bench_detect(frames=3, rounds=1, width=1 / 16)
     assert found.keys() == speed_detect.DETECT_FIGURES.keys()
     assert all(math.isfinite(value) and value > 0 for value in found.values())
+
+
+def test_what_searching_whole_frames_costs(monkeypatch):
+    random = lambda name, **config: load_tracker(name, "random" if "siamfc" not in name else "siamfc-quarter", **config)  # noqa: E731
+    monkeypatch.setattr(speed_search, "load_tracker", random)
+    monkeypatch.setattr(speed_search, "FRAME", (90, 160))
+    monkeypatch.setattr(speed_search, "step_memory", lambda *_: 1.0)
+    found = speed_search.bench_search(frames=2, rounds=1, width=1 / 16)
+    assert found.keys() == speed_search.SEARCH_FIGURES.keys()
+    assert all(math.isfinite(value) and value > 0 for value in found.values())
+
+
+def test_memory_of_a_step_is_measured_in_a_process_of_its_own():
+    assert 1 < speed_search.step_memory("cpu", 1 / 16) < 4000
 
 
 def test_arithmetic_of_the_detector():

@@ -158,16 +158,18 @@ def _padded_crop(image: np.ndarray, centre: Tensor, side: Tensor | float, out: i
 def main(json: Path | None = None, only: str | None = None, more: Mapping[str, Part] | None = None) -> None:
     """Print every ratio on each device there is, and write them as one flat object.
 
-    only: "trackers", "costs", "detect", "engine", "peers" or one of `more`; by default all. more: parts that stand
-    above this one, by name: what measures, and what its figures are."""
+    only: "trackers", "costs", "detect", "search", "engine", "peers" or one of `more`; by default all. more: parts that
+    stand above this one, by name: what measures, and what its figures are."""
     from .speed_costs import COST_FIGURES, bench_costs
     from .speed_detect import DETECT_FIGURES, bench_detect
     from .speed_engine import ENGINE_FIGURES, bench_engine
     from .speed_peers import PEER_FIGURES, bench_peers
+    from .speed_search import SEARCH_FIGURES, bench_search
 
-    figures = FIGURES | COST_FIGURES | DETECT_FIGURES | ENGINE_FIGURES | PEER_FIGURES
+    figures = FIGURES | COST_FIGURES | DETECT_FIGURES | SEARCH_FIGURES | ENGINE_FIGURES | PEER_FIGURES
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
-    each = {"trackers": bench, "costs": bench_costs, "detect": bench_detect, "engine": bench_engine}
+    each = {"trackers": bench, "costs": bench_costs, "detect": bench_detect, "search": bench_search}
+    each["engine"] = bench_engine
     jobs = [(kind, d, job) for kind, job in each.items() for d in devices]
     jobs.append(("peers", "cpu", lambda _: bench_peers()))
     for kind, (measure, described) in (more or {}).items():

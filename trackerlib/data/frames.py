@@ -1,12 +1,14 @@
-"""Whole frames kept packed, with all that is to be seen in them: what a detector trains on.
+"""Whole frames packed on disk, for training that reads each of them many times.
 
-A store is a folder: `frames.npy` (N, side, side, 3) uint8, memory-mapped, and `objects.csv`, a row an object. Frames
-are resized to a square, whatever their aspect, as YOLO sees them; boxes are in shares of the frame."""
+`keep_frames`: a dataset's frames as they are, in one memory-mapped file; the dataset stays what it was. `pack_frames`:
+a store with all that is to be seen in each frame, what a detector trains on: `frames.npy` (N, side, side, 3) uint8 and
+`objects.csv`, a row an object. Its frames are resized to a square, whatever their aspect, as YOLO sees them; boxes are
+in shares of the frame."""
 
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Many
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache
 from itertools import count
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from .rendered import RenderedFrames, objects
 from .samplers import Augmentation, colours
 from .sequence import Dataset, Sequence
 
+Label = Callable[[Iterable], Iterable]  # wraps the sequences that are worked on, for a progress bar
 COLUMNS = ["row", "sequence", "frame", "category", "x", "y", "w", "h"]
 MOST = 12  # objects a sample tells of
 
@@ -60,18 +63,14 @@ def pack_frames(
     folder: str | Path,
     side: int,
     every: int = 1,
-    label: Callable[[Iterable], Iterable] = lambda sequences: sequences,
+    label: Label = lambda sequences: sequences,
 ) -> FrameStore:
     """Pack one frame in `every` of a dataset, those without any object too; a finished store of the same content is
-    opened as it is. label: wraps the iterable of sequences, for a progress bar."""
+    opened as it is."""
     folder = Path(folder)
-    stamp = folder / "complete"
-    code = code_digest([__name__, type(dataset[0].frames).__module__])
-    digest = sha256(dataset.digest(), code, str(side), str(every))
-    if stamp.is_file() and stamp.read_text() == digest:
+    stamp, digest = _begun(dataset, folder, side, every)
+    if not digest:
         return FrameStore(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp.unlink(missing_ok=True)
     total = sum(len(range(0, len(s), every)) for s in dataset.values())
     frames = np.lib.format.open_memmap(folder / "frames.npy", "w+", np.uint8, (total, side, side, 3))
     rows, numbers = [], count()
@@ -85,6 +84,72 @@ def pack_frames(
     write_text(folder / "objects.csv", pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False))
     write_text(stamp, digest)
     return FrameStore(folder)
+
+
+def _begun(dataset: Dataset, folder: Path, *settings) -> tuple[Path, str]:
+    """Where to write that the folder is complete, and what; nothing when it is."""
+    stamp, code = folder / "complete", code_digest([__name__, type(dataset[0].frames).__module__])
+    digest = sha256(dataset.digest(), code, *map(str, settings))
+    if stamp.is_file() and stamp.read_text() == digest:
+        return stamp, ""
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp.unlink(missing_ok=True)
+    return stamp, digest
+
+
+@dataclass(frozen=True)
+class KeptFrames:
+    """One frame in `every` of a sequence, from a memory-mapped file; cheap to pickle."""
+
+    path: Path
+    row: int  # of the sequence's first frame in the file
+    count: int
+    every: int
+    content: str  # digest of the frames' source
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, frame: int) -> np.ndarray:
+        frame = range(self.count)[frame]
+        if frame % self.every:
+            raise ValueError(f"{self.path}: frame {frame} was not kept, one in {self.every} was")
+        return np.ascontiguousarray(_opened(self.path)[self.row + frame // self.every])
+
+    def digest(self) -> str:
+        return self.content
+
+
+@lru_cache(4)
+def _opened(path: Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r")
+
+
+def keep_frames(
+    dataset: Dataset, folder: str | Path, every: int = 1, label: Label = lambda sequences: sequences
+) -> Dataset:
+    """The same dataset with one frame in `every` on disk, `frames.npy` (N, H, W, 3); the others it has no more. A
+    finished folder of the same content is opened as it is. Raises ValueError where frames differ in size."""
+    path = Path(folder) / "frames.npy"
+    sizes = {sequence.image_size() for sequence in dataset.values()}
+    if len(sizes) > 1:
+        raise ValueError(f"{dataset.name}: frames of {len(sizes)} sizes cannot be kept in one file")
+    counts = [len(range(0, len(sequence), every)) for sequence in dataset.values()]
+    rows = np.cumsum([0, *counts]).tolist()
+    stamp, digest = _begun(dataset, Path(folder), every)
+    if digest:
+        width, height = sizes.pop()
+        frames = np.lib.format.open_memmap(path, "w+", np.uint8, (rows[-1], height, width, 3))
+        for row, sequence in zip(rows, label(list(dataset.values())), strict=False):
+            for k, t in enumerate(range(0, len(sequence), every)):
+                frames[row + k] = sequence.frames[t]
+        frames.flush()
+        write_text(stamp, digest)
+    kept = (
+        replace(sequence, frames=KeptFrames(path, row, len(sequence), every, sequence.frames.digest()))
+        for row, sequence in zip(rows, dataset.values(), strict=False)
+    )
+    return Dataset(dataset.name, kept, dataset.layout)
 
 
 SCENE = Augmentation(tone=0.25, grey=0.1, blur=0.15, noise=6, flip=True)

@@ -15,7 +15,7 @@ import numpy as np
 from ... import boxes as B
 from ..sequence import Dataset, Sequence
 from . import figures, scenes
-from .sprites import TURNS, coverage, smeared
+from .sprites import TURNS, Actor, coverage, smeared
 from .staging import ATTRIBUTES, GROUNDED, VERSION, Plan, Size, Spec
 from .textures import overlap, stream
 
@@ -46,13 +46,14 @@ def rendered(
     """Procedural sequences `start .. start + count`.
 
     split: `train` (200 unless `count` says otherwise; any index is valid, so thousands can be had), `val` (20), `test`
-    (40) or `long` (6 of 600 frames, in which the target leaves the view among look-alikes: NaN boxes, `absent`).
+    (40) or `long` (6 of 600 frames, in which the target leaves the view among look-alikes: NaN boxes, `absent`; of
+    these too more can be had).
     size: frame width and height. frames: length of each (60; long 600).
     Raises ValueError for an unknown split, indices that a fixed split does not have, or frames under 32 px."""
     if split not in COUNTS:
         raise ValueError(f"rendered has no split {split!r}; it has {', '.join(COUNTS)}")
     count = COUNTS[split] - start if count is None else count
-    if start < 0 or count < 1 or (split != "train" and start + count > COUNTS[split]):
+    if start < 0 or count < 1 or (split in ("val", "test") and start + count > COUNTS[split]):
         raise ValueError(f"rendered {split} has sequences 0 to {COUNTS[split] - 1}, not {start} to {start + count - 1}")
     length = LENGTHS[split] if frames is None else frames
     if length < 1 or min(size) < 32:
@@ -124,6 +125,16 @@ def objects(frames: RenderedFrames, t: int, least: float = 0.3) -> list[tuple[st
 
     Only those of which a share of `least` is to be seen, within the frame and not behind others; posts and walls are
     no objects. What a detector learns from."""
+    return [(actor.sprite.kind, box) for actor, box in _visible(frames, t, least)]
+
+
+def lookalikes(frames: RenderedFrames, t: int, least: float = 0.3) -> np.ndarray:
+    """Boxes `(N, 4)` in frame t of what was made to look like the target, if a share of `least` is to be seen."""
+    alike = {id(actor) for actor in _film(frames).plan.alike}
+    return np.reshape([box for actor, box in _visible(frames, t, least) if id(actor) in alike], (-1, 4))
+
+
+def _visible(frames: RenderedFrames, t: int, least: float) -> list[tuple[Actor, np.ndarray]]:
     plan, found = _film(frames).plan, []
     actors = [*plan.behind, plan.target, *plan.front]
     limit = np.array([*frames.size, *frames.size], float)
@@ -135,7 +146,7 @@ def objects(frames: RenderedFrames, t: int, least: float = 0.3) -> list[tuple[st
         if coverage(actor, actors[place + 1 :], t, frames.size).sum() < least * alpha.sum():
             continue
         edges = B.corners(_tight_box(alpha, x, y)).clip(0, limit)
-        found.append((actor.sprite.kind, B.from_corners(edges)))
+        found.append((actor, B.from_corners(edges)))
     return found
 
 

@@ -48,12 +48,14 @@ class Plan:
         self.layout = self._pick(_PLACES) if spec.split == "train" else list(_PLACES)[spec.index % len(_PLACES)]
         kind = self._pick(_BENDING if "DEF" in self.wanted else _TURNING if "OPR" in self.wanted else _KINDS)
         who = (kind, *self._seeds())
+        self.leaps: list[int] = []  # frames in which the target, out of sight, goes elsewhere
         self.target = self._draw_target(who)
         self.camera, self.zoom = self._draw_camera()  # world pixels of the frame's centre, from the world's centre
         self.front, self.behind = self._draw_company(who)  # of the target
         shutter = self.rng.uniform(0.9, 1.3) if "MB" in self.wanted else self.rng.uniform(0, 0.35)
         for actor in (self.target, *self.front, *self.behind):
             actor.smear = np.diff(actor.centre, axis=0, prepend=actor.centre[:1]) * shutter
+        self.target.smear[self.leaps] = 0
         self.camera_smear = np.diff(-self.camera, axis=0, prepend=-self.camera[:1]) * shutter
         self.gain, self.shadow = self._draw_light()
         open_ground = self.layout in ("street", "field", "aerial", "arena")
@@ -154,25 +156,38 @@ class Plan:
         return Actor(sprite, centre, scale, angle, phase, np.round(turn), np.round(skin), rng.random() < 0.5)
 
     def _leave(self, centre: np.ndarray, half: np.ndarray) -> np.ndarray:
-        """Push the track over the nearest border for a while: partly, or in the long sequences wholly."""
-        rng, length, (width, height) = self.rng, self.length, self.spec.size
+        """Push the track over the nearest border for a while: partly, or in the long sequences wholly, and there every
+        other time it comes back over another one."""
+        rng, length = self.rng, self.length
         whole = self.spec.split == "long"
         ramp, at = 18 if whole else 8, 15
         while at < length - 10:
             stay = int(rng.integers(25, 70) if whole else rng.integers(10, 24))
-            stop = min(at + stay, length - 5 if whole else length + ramp)
+            leaps = whole and rng.random() < 0.5
+            stop = at + max(stay, 2 * ramp + 4) if leaps else at + stay
+            stop = min(stop, length - 5 if whole else length + ramp)
             x, y = centre[min(at + ramp, length - 1)]
-            room = np.array([x, width - x, y, height - y])
-            side = int(np.argmin(room + np.array([0, 0, width, width]) * (rng.random() < 0.8)))
-            axis, beyond = side // 2, side % 2
-            reach = half[:, axis] * (1.8 if whole else rng.uniform(-0.1, 0.45))
-            goal = centre.copy()
-            goal[:, axis] = reach + self.spec.size[axis] if beyond else -reach
+            room = np.array([x, self.width - x, y, self.height - y])
+            side = int(np.argmin(room + np.array([0, 0, self.width, self.width]) * (rng.random() < 0.8)))
+            beyond = 1.8 if whole else rng.uniform(-0.1, 0.45)
+            goal = self._outside(centre, half, side, beyond)
+            if leaps and stop - at > 2 * ramp:
+                leap = (at + stop) // 2  # out of sight
+                other = (side + int(rng.integers(1, 4))) % 4
+                goal[leap:] = self._outside(centre, half, other, beyond)[leap:]
+                self.leaps.append(leap)
             away = np.minimum(np.clip((self.t - at) / ramp, 0, 1), np.clip((stop - self.t) / ramp, 0, 1))
             weight = (0.5 - 0.5 * np.cos(np.pi * away))[:, None]
             centre = centre * (1 - weight) + goal * weight
             at = stop + int(rng.integers(40, 110))
         return centre
+
+    def _outside(self, centre: np.ndarray, half: np.ndarray, side: int, beyond: float) -> np.ndarray:
+        """The track beside the frame: beyond its left, right, upper or lower border, by so many half sides."""
+        goal, (axis, far) = centre.copy(), divmod(side, 2)
+        reach = half[:, axis] * beyond
+        goal[:, axis] = reach + self.spec.size[axis] if far else -reach
+        return goal
 
     def _draw_camera(self) -> tuple[np.ndarray, np.ndarray]:
         """Where the camera looks in the world, and its zoom."""
@@ -194,6 +209,7 @@ class Plan:
         rng, wanted, spec, (width, height) = self.rng, self.wanted, self.spec, self.spec.size
         (kind, shape, paint), target, front, behind = who, self.target, [], []
         alike = 3 if spec.split == "long" else int(rng.integers(2, 4)) if "BC" in wanted else int(rng.random() < 0.15)
+        self.alike = []  # those made to look like the target
         for i in range(alike + int(rng.choice([0, 0, 1, 2, 3]))):
             seeds = self._seeds()
             if i < alike:
@@ -208,7 +224,10 @@ class Plan:
             path = start + self._path(rng.choice(["straight", "walk", "sway"]))
             path = path - (self.camera - self.camera[0]) * (rng.random() < 0.7)
             path = _fold(path, np.array([-0.15 * width, 0]), np.array([1.15 * width, height]))
-            (front if i % 3 == 2 else behind).append(self._extra(sprite, path, scale))
+            actor = self._extra(sprite, path, scale)
+            (front if i % 3 == 2 else behind).append(actor)
+            if i < alike:
+                self.alike.append(actor)
         if "OCC" in wanted:
             count = max(self.length // 150, int(rng.integers(1, 3)))
             for t in (np.arange(count) + rng.uniform(0.3, 0.8)) / count * self.length:
