@@ -104,7 +104,7 @@ class SiamRCNN(nn.Module):
             layer(fused).permute(0, 2, 3, 1).reshape(len(fused), -1, numbers)
             for layer, numbers in ((self.rpn_scores, 2), (self.rpn_deltas, 4))
         )
-        at = anchors(*fused.shape[2:], STRIDE, self.sizes.tolist(), self.ratios.tolist()).to(fused)
+        at = anchors(*fused.shape[2:], STRIDE, self.sizes.tolist(), self.ratios.tolist()).to(fused.device)
         return at, scores, deltas
 
     def refine(self, fused: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -218,7 +218,7 @@ class MotionModel(nn.Module):
         `(B, K, 2)` of the target in the frames before, the oldest first, in pixels of these images."""
         trajectory = gaussians(places, self.size, SIGMA)
         mean, deviation = (images.new_tensor(v)[:, None, None] for v in (MEAN, STD))
-        return self.net(torch.cat([(images / 255 - mean) / deviation, trajectory], 1))[:, 0]
+        return self.net(torch.cat([(images / 255 - mean) / deviation, trajectory.to(images)], 1))[:, 0]
 
 
 def gaussians(centres: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
@@ -372,8 +372,8 @@ class GSTPTracker:
             at, logits, deltas = net.propose(fused)
             limits = boxes.new_tensor([size]).expand(len(lanes), 2)
             first = logits.float().softmax(-1)[..., 1]
-            found, sure = likeliest(decode(at.float(), deltas.float()), first, limits, c.overlap, c.before, c.proposals)
-            logits, deltas = net.refine(fused, found.to(fused))
+            found, sure = likeliest(decode(at, deltas.float()), first, limits, c.overlap, c.before, c.proposals)
+            logits, deltas = net.refine(fused, found)
             found = decode(found, deltas.float(), ROI_DEVIATIONS)
             sure = logits.float().softmax(-1)[..., 1] * (sure > 0)
             found, sure = likeliest(found, sure, limits, c.candidate_overlap, c.proposals, c.candidates)

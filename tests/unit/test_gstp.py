@@ -250,6 +250,26 @@ def test_lanes_of_frames_of_all_sizes_are_tracked_as_alone():
 
 
 @torch.inference_mode()
+def test_in_bfloat16_boxes_stay_where_they_are():
+    """The networks compute in bfloat16; anchors, RoIs and boxes do not: on a wide frame they would be off by pixels."""
+    siamese, motion = SiamRCNN(1 / 16, sizes=(32,)).initialise(seeded()), MotionModel(3, (96, 64), width=1 / 16)
+    config = GSTPConfig(target=32, shortest=64, longest=900, proposals=12, candidates=6)
+    image = torch.randint(0, 256, (3, 40, 800), generator=seeded()).byte()
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        one = GSTPTracker(siamese, motion.initialise(seeded()), config, dtype=dtype)
+        one.siamese.rpn_deltas.weight.zero_()  # proposals are the anchors themselves, and so are candidates, nearly
+        one.siamese.roi_deltas.weight.zero_()
+        state = one.init(frames_of(image), torch.tensor([[600.0, 4, 32, 32]]))
+        boxes, scores = one.candidates(state, frames_of(image))
+        found.append(B.centre(boxes[scores > 0]))
+        assert torch.isfinite(one.track(state, frames_of(image))[1].boxes).all()
+    for centres in found:
+        inner = centres[(centres[:, 0] > 30) & (centres[:, 0] < 770), 0]
+        torch.testing.assert_close(inner % 16, torch.full_like(inner, 8), atol=0.01, rtol=0)
+
+
+@torch.inference_mode()
 def test_the_motion_model_chooses_between_two_alike():
     """Two candidates that look the same: the one on the heat map's peak is taken, until doubt has lasted."""
     one = tracker(patience=2)

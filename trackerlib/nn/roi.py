@@ -67,8 +67,10 @@ def roi_align(maps: Tensor, boxes: Tensor, size: int, stride: int, samples: int 
 
     K. He et al., *Mask R-CNN* (2017): each of size x size bins is the mean of samples x samples points, read between
     the four cells around each. A cell's centre stands for its middle pixel ("aligned"); beyond half a cell outside of
-    the map there is nothing."""
-    (height, width), number = maps.shape[2:], boxes.shape[1]
+    the map there is nothing. Places are float32 at least, whatever the maps are: bfloat16 knows a pixel of 700 from the
+    fourth one after it."""
+    (height, width), number, kind = maps.shape[2:], boxes.shape[1], maps.dtype
+    maps, boxes = (of.to(torch.promote_types(kind, torch.float32)) for of in (maps, boxes))
     total, inner = 0, (torch.arange(size, device=maps.device) + 0.0) / size
     for row in range(samples):
         for column in range(samples):
@@ -80,7 +82,7 @@ def roi_align(maps: Tensor, boxes: Tensor, size: int, stride: int, samples: int 
             read = F.grid_sample(maps, grid.flatten(1, 2), padding_mode="border", align_corners=True)
             known = inside[0][..., None, :] & inside[1][..., :, None]
             total = total + read.unflatten(2, (number, size)) * known[:, None]
-    return (total / samples**2).transpose(1, 2)
+    return (total / samples**2).transpose(1, 2).to(kind)
 
 
 def nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
