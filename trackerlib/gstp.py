@@ -62,6 +62,8 @@ class SiamRCNN(nn.Module):
         super().__init__()
         if pool not in (7, 14):
             raise ValueError(f"RoIs are pooled to 7 or 14 cells, not {pool}")
+        if not len(sizes) or not len(ratios) or min(*sizes, *ratios) <= 0:
+            raise ValueError(f"anchors want sizes and ratios above 0, not {list(sizes)} and {list(ratios)}")
         self.pool, self.scaled = pool, scaled
         self.register_buffer("sizes", torch.tensor(sizes).float())
         self.register_buffer("ratios", torch.tensor(ratios).float())
@@ -206,6 +208,8 @@ class MotionModel(nn.Module):
         super().__init__()
         if size[0] % 32 or size[1] % 32:
             raise ValueError(f"the motion model reads multiples of 32 pixels, not {size[0]} x {size[1]}")
+        if history < 1:
+            raise ValueError(f"the motion model wants a history of one place at least, not {history}")
         self.history, self.size, self.net = history, tuple(size), HRNet(3 + history, 1, base, width)
         self.register_buffer("reads", torch.tensor([history, *size, base]))
 

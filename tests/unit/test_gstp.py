@@ -48,6 +48,9 @@ def test_the_published_counts():
     assert count(fifteen.rpn_scores, fifteen.rpn_deltas) == 92_250
     with pytest.raises(ValueError, match="7 or 14"):
         SiamRCNN(pool=8)
+    for bad in ({"sizes": ()}, {"ratios": (1, 0)}):
+        with pytest.raises(ValueError, match="anchors want"):
+            SiamRCNN(1 / 16, **bad)
 
 
 def test_normed_correlations_have_no_mean_and_no_parameter_more():

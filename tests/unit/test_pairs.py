@@ -109,6 +109,14 @@ def test_an_exemplar_may_have_a_canvas_of_its_own():
     assert sample["x"].shape == (128, 192, 3)
 
 
+@pytest.mark.parametrize("bad", [{"roots": (0, 5)}, {"roots": (64, 32)}, {"canvas": (20, 200)}, {"exemplar": (10, 64)}])
+def test_pairs_of_no_size_are_refused(bad):
+    with pytest.raises(ValueError, match="roots from 1 pixel up"):
+        FramePairs(walking(), **bad)
+    with pytest.raises(ValueError, match="one place at least"):
+        Trajectories(walking(), 0)
+
+
 def test_frames_without_the_target_are_not_drawn_and_samples_are_named():
     sampler = Trajectories(walking(absent=range(3, 20)), 2, (192, 128), augmentation=STILL)
     assert list(sampler.seen["one"]) == [0, 1, 2]

@@ -2,7 +2,7 @@
 arithmetic that the processor can do, and in memory; and GSTP as shipped beside SiamFC-3s."""
 
 import multiprocessing
-import resource
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ SEARCH_FIGURES = {
     "gstp_rois_share_of_step": "time of the RoIs' last stage over that of the step",
     "gstp_gflops": "multiplications and additions of that step, in 1e9",
     "gstp_mebibytes": "memory that the step takes at most, above both networks loaded (no ratio; on CUDA what torch "
-    "allocates)",
+    "allocates, on a CPU without Linux not known)",
     "gstp_full_vs_siamfc_3s": "time of that step over one of siamfc-3s",
     "gstp_vs_siamfc_3s": "time of a step of gstp as shipped (narrow; rendered frames of 240 x 160) over one of "
     "siamfc-3s",
@@ -126,7 +126,17 @@ def step_memory(device: str, width: float = 1.0) -> float:
 
 def _peak(width: float) -> float:
     tracker, seen, box = _full_size("cpu", width)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading (Linux)
+    except OSError:
+        return float("nan")
+    before = _status("VmRSS")
     with torch.inference_mode():
         tracker.track(tracker.init(seen, box), seen)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024  # kibibytes on Linux
+    return (_status("VmHWM") - before) / 1024
+
+
+def _status(name: str) -> int:
+    """A line of what the kernel knows of this process, in kibibytes."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[name].split()[0])

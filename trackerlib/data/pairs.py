@@ -61,6 +61,11 @@ class FramePairs(_Targets):
         augmentation: Augmentation = SCENE,
         seed: int = 0,
     ):
+        if not 1 <= roots[0] <= roots[1] or min(*canvas, *(exemplar or canvas)) < 32:
+            raise ValueError(
+                f"pairs want roots from 1 pixel up and canvases of 32 at least, not roots {tuple(roots)}, canvas "
+                f"{tuple(canvas)} and exemplar {exemplar and tuple(exemplar)}"
+            )
         self.canvases, self.roots = {"z": tuple(exemplar or canvas), "x": tuple(canvas)}, roots
         super().__init__(dataset, augmentation, seed, [self.canvases, list(roots)])
 
@@ -117,6 +122,8 @@ class Trajectories(_Targets):
         augmentation: Augmentation = SCENE,
         seed: int = 0,
     ):
+        if history < 1:
+            raise ValueError(f"a trajectory wants a history of one place at least, not {history}")
         self.history, self.canvas, self.jitter, self.lost, self.forget = history, canvas, jitter, lost, forget
         super().__init__(dataset, augmentation, seed, [history, list(canvas), jitter, lost, forget])
 
