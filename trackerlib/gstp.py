@@ -149,8 +149,7 @@ def siamrcnn_loss(
     fused = net.fuse(net.template(z, batch["z_box"]), net.backbone.trunk(x))
     truth, size = batch["x_box"][:, None], batch["size"]
     at, logits, deltas = net.propose(fused)
-    edges = B.corners(at)
-    inside = (edges >= 0).all(-1) & (edges[None] <= size.repeat(1, 2)[:, None]).all(-1)
+    inside = (B.centre(at) < size[:, None]).all(-1)  # not the whole anchor: on a small canvas few large ones are
     labels = torch.where(inside, assign(B.iou(at[None], truth) * inside, positive, 0.3, 0.3), -1)
     told = sample(labels, anchors_told, 0.5)
     first = _stage_loss(logits, deltas, labels, told, encode(at[None], truth), 1 / 9, balance)
@@ -191,11 +190,13 @@ def contrast_loss(net: SiamRCNN, batch: dict[str, Tensor], temperature: float = 
     rows, columns = (STRIDE * (torch.arange(n, device=x.device) + 0.5) for n in cells.shape[2:])
     middles = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
     box, size, own = batch["x_box"][:, None, None], batch["size"][:, None, None], torch.arange(len(z), device=x.device)
-    inside = ((middles - B.centre(box)).abs() <= (box[..., 2:] / 2).clamp_min(STRIDE / 2)).all(-1)
+    shown = (middles < size).all(-1)
+    inside = shown & ((middles - B.centre(box)).abs() <= (box[..., 2:] / 2).clamp_min(STRIDE / 2)).all(-1)
     another = (batch["video"] == batch["video"][:, None]) & (own != own[:, None])  # neither right nor wrong
-    left_out = another[..., None, None] | (middles >= size).any(-1)[None]
+    left_out = another[..., None, None] | ~shown[None]
     whole = alike.masked_fill(left_out, -inf).flatten(1).logsumexp(1)
-    return (whole - alike[own, own].masked_fill(~inside, -inf).flatten(1).logsumexp(1)).mean()
+    losses = whole - alike[own, own].masked_fill(~inside, -inf).flatten(1).logsumexp(1)
+    return losses[inside.flatten(1).any(1)].sum() / len(losses)
 
 
 class MotionModel(nn.Module):
@@ -245,14 +246,15 @@ def motion_loss(net: MotionModel, batch: dict[str, Tensor]) -> Tensor:
     return (answer.float() - torch.where(wanted < exp(-4.5) - 1e-6, 0.0, wanted)).square().mean()
 
 
-def rescored(scores: Tensor, likelihood: Tensor, rule: str = "product", least: Tensor | float = 0.1) -> Tensor:
+def rescored(scores: Tensor, likelihood: Tensor, rule: str = "product", least: float = 0.1) -> Tensor:
     """Candidates' scores `(B, N)` with what the motion model thinks of their places `(B, N)`, in 0..1 (G5).
 
     product: times the likelihood, or `least` where that is more, so that a target may come back anywhere
-    convex:  the mean of both; gate: the score where the likelihood is at least `least`, else a tenth of it
+    convex:  the mean of the score and of its product with the likelihood
+    gate:    the score where the likelihood is at least `least`, else a tenth of it
     motion:  an ablation: the likelihood of the candidates, whatever they look like"""
     if rule == "product":
-        return scores * torch.maximum(likelihood, torch.as_tensor(least).to(scores))
+        return scores * likelihood.clamp_min(least)
     if rule == "convex":
         return scores * (1 + likelihood) / 2
     if rule == "motion":
@@ -339,8 +341,7 @@ class GSTPTracker:
         if self.config.motion:
             heat, likelihood = self.likelihood(state.places, boxes, frames)
             doubts = (state.doubtful >= self.config.patience)[:, None]
-            alone = torch.where(doubts, 1.0, self.config.least)
-            scores = torch.where(doubts, looks, rescored(looks, likelihood, self.config.rule, alone))
+            scores = torch.where(doubts, looks, rescored(looks, likelihood, self.config.rule, self.config.least))
             maps = {"heat map": heat}
         best = scores.argmax(1)[:, None]
         found = looks.gather(1, best)[:, 0] > 0
@@ -386,7 +387,9 @@ class GSTPTracker:
 
     def likelihood(self, places: Tensor, boxes: Tensor, frames: Frames) -> tuple[Tensor, Tensor]:
         """The heat maps `(B, h, w)`, their largest value 1, and what they say of the boxes' centres `(B, N)`."""
-        seen = torch.stack(frames.once(f"{self.trunk} letterboxed", lambda image: letterboxed(image, self.motion.size)))
+        seen = torch.stack(
+            frames.once(f"letterboxed at {self.motion.size}", lambda image: letterboxed(image, self.motion.size))
+        )
         limits = boxes.new_tensor(self.motion.size)
         region = self.region(frames, boxes)  # the part of the frame, and beyond, that is read
         shrunk = limits / region[:, None, 2:]
@@ -467,6 +470,8 @@ def load_gstp(weights: str | Path, seed: int = 0) -> GSTP:
         {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
         for part in ("siamese", "motion")
     )
+    if not siamese or not motion:
+        raise ValueError(f"{path}: not weights of GSTP, which are both networks, `siamese.` and `motion.`, in one file")
     net = GSTP(_siamrcnn_of(siamese, path), _motion_of(motion, path))
     load_into(net, tensors, str(path))
     return net.eval()

@@ -347,6 +347,7 @@ def test_weights_are_loaded_at_their_own_sizes(tmp_path):
     save_weights(GSTP(net.siamese, torch.nn.Linear(1, 1)), tmp_path / "no.safetensors", {})
     with pytest.raises(ValueError, match="not weights of the motion model"):
         load_gstp(tmp_path / "no.safetensors")
-    for load in (load_gstp, load_siamrcnn):
-        with pytest.raises(ValueError, match="not weights of SiamRCNN"):
-            load("rolo")
+    with pytest.raises(ValueError, match="not weights of SiamRCNN"):
+        load_siamrcnn("rolo")
+    with pytest.raises(ValueError, match="both networks"):
+        load_gstp(tmp_path / "half.safetensors")

@@ -6,7 +6,7 @@ import pytest
 from trackerlib import boxes as B
 from trackerlib.data import Dataset, Sequence
 from trackerlib.data.frames import keep_frames
-from trackerlib.data.pairs import FramePairs, Trajectories
+from trackerlib.data.pairs import FramePairs, Trajectories, _scaled
 from trackerlib.data.samplers import Augmentation
 
 STILL = Augmentation(lighting=0, flip=True)
@@ -94,7 +94,7 @@ def test_only_frames_that_were_kept_are_drawn(tmp_path):
         FramePairs(kept, (192, 128), augmentation=STILL),
         Trajectories(kept, 3, (160, 90), augmentation=STILL),
     )
-    assert list(pairs.shown["one"]) == list(paths.shown["one"]) == [0, 7, 14]
+    assert list(pairs.shown["one"]) == [0, *paths.shown["one"]] == [0, 7, 14]
     assert len(pairs.seen["one"]) == 20
     assert {pairs[i]["video"] for i in range(5)} == {0}
     still = Trajectories(kept, 3, (160, 90), jitter=0.0, lost=0.0, forget=0.0, augmentation=Augmentation(lighting=0))
@@ -126,3 +126,22 @@ def test_frames_without_the_target_are_not_drawn_and_samples_are_named():
     assert len({s.digest() for s in others}) == 4
     again = FramePairs(walking())
     assert all((again[3][k] == others[0][3][k]).all() for k in again[3])
+
+
+def test_frames_shrink_by_areas():
+    """Noise at a tenth of its size is nearly even, as it is for a tracker; read between pixels it would stay noise."""
+    noise = np.random.default_rng(0).integers(0, 256, (400, 600, 3), dtype=np.uint8)
+    small = _scaled(noise, 0.1, np.array([4.0, 2.0]), (72, 48))
+    inner = small[6:38, 8:60].astype(float)
+    assert inner.std() < 12
+    edge = np.zeros((400, 600, 3), np.uint8)
+    edge[:, 300:] = 250
+    small = _scaled(edge, 0.1, np.array([4.0, 2.0]), (72, 48))
+    np.testing.assert_array_equal(small[20, [30, 33, 34, 37], 0], [0, 0, 250, 250])
+
+
+def test_no_trajectory_ends_in_the_first_frame_of_the_target():
+    sampler = Trajectories(walking(absent=range(3)), 2, (192, 128), augmentation=STILL)
+    assert list(sampler.shown["one"]) == list(range(4, 20))
+    with pytest.raises(ValueError, match="and was before"):
+        Trajectories(walking(absent=range(1, 20)), 2)

@@ -328,3 +328,9 @@ def test_resume_is_exact_with_groups(tmp_path, optimiser):
     assert again == losses
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert torch.equal(whole["2.weight"], start[2].weight)
+
+
+def test_milestones_take_the_place_of_the_last_rate():
+    config = FitConfig(epochs=210, steps=10, lr=1e-3, lr_end=1e-5, milestones=(170, 200))
+    assert [config.rate(10 * epoch) for epoch in (0, 169)] == [1e-3, 1e-3]
+    assert [config.rate(10 * epoch + 9) for epoch in (170, 209)] == pytest.approx([1e-4, 1e-5])

@@ -51,7 +51,7 @@ def bench_search(device: str = "cpu", frames: int = 12, rounds: int = 3, width: 
     with torch.inference_mode():
         state = full.init(seen, box)
     parts = {
-        "step": (full, lambda: full.track(state, seen)),
+        "step": (full, lambda: full.track(state, Frames(seen.images, seen.lane, [("noise", 1)]))),
         "trunk": (full, lambda: full.siamese.backbone.trunk(image)),
         "rois": (full, lambda: full.siamese.backbone.layer4(cells)),
         "motion": (full, lambda: full.motion(small, places)),
@@ -64,7 +64,7 @@ def bench_search(device: str = "cpu", frames: int = 12, rounds: int = 3, width: 
     flops = {name: _flops(tracker, job) for name, (tracker, job) in parts.items()}
     timed = in_turns(work, rounds, device)
     peak = np.maximum(2 * 2048**3 / timed["mm"], CONV_FLOPS / timed["conv"])
-    step = timed["siamfc"] / (frames - 1)
+    step = timed["siamfc"] / frames
     share = {name: flops[name] / timed[name] / peak for name in parts}
     found = {
         "gstp_share_of_peak": share["step"],

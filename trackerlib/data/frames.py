@@ -130,6 +130,8 @@ def keep_frames(
 ) -> Dataset:
     """The same dataset with one frame in `every` on disk, `frames.npy` (N, H, W, 3); the others it has no more. A
     finished folder of the same content is opened as it is. Raises ValueError where frames differ in size."""
+    if every < 1:
+        raise ValueError(f"one frame in {every} cannot be kept; every is 1 at least")
     path = Path(folder) / "frames.npy"
     sizes = {sequence.image_size() for sequence in dataset.values()}
     if len(sizes) > 1:
@@ -139,11 +141,14 @@ def keep_frames(
     stamp, digest = _begun(dataset, Path(folder), every)
     if digest:
         width, height = sizes.pop()
-        frames = np.lib.format.open_memmap(path, "w+", np.uint8, (rows[-1], height, width, 3))
+        fresh = path.with_suffix(".part")  # whoever still reads the old file keeps it
+        frames = np.lib.format.open_memmap(fresh, "w+", np.uint8, (rows[-1], height, width, 3))
         for row, sequence in zip(rows, label(list(dataset.values())), strict=False):
             for k, t in enumerate(range(0, len(sequence), every)):
                 frames[row + k] = sequence.frames[t]
         frames.flush()
+        fresh.replace(path)
+        _opened.cache_clear()
         write_text(stamp, digest)
     kept = (
         replace(sequence, frames=KeptFrames(path, row, len(sequence), every, sequence.frames.digest()))

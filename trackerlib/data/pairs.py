@@ -43,6 +43,17 @@ class _Targets:
         return sha256(canonical(self.facts), code_digest(sorted(modules)), self.dataset.digest())
 
 
+def _scaled(frame: np.ndarray, scale: float, offset: np.ndarray, canvas: tuple[int, int], **border) -> np.ndarray:
+    """The frame times `scale`, its corner at `offset`, on a canvas. It shrinks by areas, as trackers see it."""
+    size = np.array(frame.shape[1::-1])
+    if scale < 1:
+        small = tuple(np.maximum(np.round(size * scale), 1).astype(int).tolist())
+        frame = cv2.resize(frame, small, interpolation=cv2.INTER_AREA)
+    rest = size * scale / frame.shape[1::-1]
+    matrix = np.column_stack([np.diag(rest), rest / 2 - 0.5 + offset])
+    return cv2.warpAffine(frame, matrix, canvas, flags=cv2.INTER_LINEAR, **border)
+
+
 class FramePairs(_Targets):
     """Two frames of one video: `sampler[index]` gives uint8 `z` and `x (height, width, 3)`, the target's boxes in them,
     `z_box` and `x_box (4,)`, how much of x is picture, `size (2,)`; the rest is padding; and the `video`'s number.
@@ -90,8 +101,7 @@ class FramePairs(_Targets):
         low, high = (edges[1] - canvas).clip(0, room), np.minimum(edges[0], room)
         start = rng.uniform(np.minimum(low, high), high)
         shown = np.minimum(whole, canvas)
-        matrix = np.column_stack([np.eye(2) * scale, scale / 2 - 0.5 - start])
-        image = cv2.warpAffine(frame, matrix, canvas, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        image = _scaled(frame, scale, -start, canvas, borderMode=cv2.BORDER_REPLICATE)
         across, down = np.ceil(shown - 1e-6).astype(int)
         image = colours(image, self.augmentation, rng)
         if mirror:
@@ -126,6 +136,10 @@ class Trajectories(_Targets):
             raise ValueError(f"a trajectory wants a history of one place at least, not {history}")
         self.history, self.canvas, self.jitter, self.lost, self.forget = history, canvas, jitter, lost, forget
         super().__init__(dataset, augmentation, seed, [history, list(canvas), jitter, lost, forget])
+        self.shown = {name: frames[frames > self.seen[name][0]] for name, frames in self.shown.items() if len(frames)}
+        self.names = [name for name in self.names if len(self.shown[name])]
+        if not self.names:
+            raise ValueError(f"{dataset.name}: no frame in which the target is to be seen, and was before")
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         rng = np.random.default_rng([self.seed, index])
@@ -135,7 +149,7 @@ class Trajectories(_Targets):
     def of(self, name: str, t: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """The sample of a given frame."""
         frame, boxes, seen = self.dataset[name].frames[t], self.dataset[name].boxes, self.seen[name]
-        before = seen[seen < t][-self.history :] if (seen < t).any() else np.array([t])
+        before = seen[seen < t][-self.history :]
         before = before[rng.integers(len(before)) :] if rng.random() < self.forget else before
         rows = np.concatenate([np.repeat(before[:1], self.history - len(before)), before])
         size, canvas = np.array(frame.shape[1::-1]), np.array(self.canvas)
@@ -145,9 +159,7 @@ class Trajectories(_Targets):
             places = places + rng.uniform(0, 1, 2) * size - places[-1]
         share = (canvas / size).min()
         offset = (canvas - size * share) / 2
-        matrix = np.column_stack([np.eye(2) * share, share / 2 - 0.5 + offset])
-        fill = cv2.mean(frame)[:3]
-        image = cv2.warpAffine(frame, matrix, self.canvas, flags=cv2.INTER_AREA, borderValue=fill)
+        image = _scaled(frame, share, offset, self.canvas, borderValue=cv2.mean(frame)[:3])
         image = colours(image, self.augmentation, rng)
         places, truth = (at * share + offset for at in (places, B.centre(boxes[t])))
         if self._mirrored(rng):

@@ -42,6 +42,7 @@ class FitConfig:
     checkpoint_minutes: float = 5.0
     workers: int = 0
     seed: int = 0
+    milestones: tuple[int, ...] = ()  # epochs from which on the rate is a tenth of the one before, in lr_end's place
 
     def __post_init__(self):
         if self.precision not in ("fp32", "bf16"):
@@ -50,8 +51,10 @@ class FitConfig:
             raise ValueError(f"optimiser is 'sgd' or 'adam', not {self.optimiser!r}")
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step: `logspace(lr, lr_end, epochs)[step // steps]`."""
+        """Learning rate of a step: `logspace(lr, lr_end, epochs)[step // steps]`, or by milestones."""
         epoch = min(step // self.steps, self.epochs - 1)
+        if self.milestones:
+            return self.lr * 0.1 ** sum(epoch >= at for at in self.milestones)
         return self.lr * (self.lr_end / self.lr) ** (epoch / max(self.epochs - 1, 1))
 
 
@@ -98,6 +101,7 @@ class _Run:
     ):
         # what must agree for a resume to be exact; how often to save and who makes samples does not
         settings = {k: v for k, v in asdict(config).items() if k not in ("checkpoint_minutes", "workers")}
+        settings = {k: v for k, v in settings.items() if v or k != "milestones"}  # older checkpoints know none
         self.model = model.to(device, memory_format=torch.channels_last)
         names, groups = _checked(groups(model), model, config)
         self.identity = sha256(canonical([settings, names]), weights_digest(model), identity)

@@ -54,7 +54,8 @@ def rendered(
         raise ValueError(f"rendered has no split {split!r}; it has {', '.join(COUNTS)}")
     count = COUNTS[split] - start if count is None else count
     if start < 0 or count < 1 or (split in ("val", "test") and start + count > COUNTS[split]):
-        raise ValueError(f"rendered {split} has sequences 0 to {COUNTS[split] - 1}, not {start} to {start + count - 1}")
+        known = f"0 to {COUNTS[split] - 1}" if split in ("val", "test") else "from 0 on, and a count of 1 at least"
+        raise ValueError(f"rendered {split} has sequences {known}, not {count} from {start} on")
     length = LENGTHS[split] if frames is None else frames
     if length < 1 or min(size) < 32:
         raise ValueError(f"rendered needs 1 frame of 32 x 32 pixels at least, not {length} of {size[0]} x {size[1]}")

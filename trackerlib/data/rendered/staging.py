@@ -156,8 +156,8 @@ class Plan:
         return Actor(sprite, centre, scale, angle, phase, np.round(turn), np.round(skin), rng.random() < 0.5)
 
     def _leave(self, centre: np.ndarray, half: np.ndarray) -> np.ndarray:
-        """Push the track over the nearest border for a while: partly, or in the long sequences wholly, and there every
-        other time it comes back over another one."""
+        """Push the track over the nearest border for a while: partly, or in the long sequences wholly, and there in
+        half of the cases it comes back over another one."""
         rng, length = self.rng, self.length
         whole = self.spec.split == "long"
         ramp, at = 18 if whole else 8, 15
