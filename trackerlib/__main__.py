@@ -1,4 +1,4 @@
-"""The command line: python -m trackerlib run | status | report | data | bench | evaluate | score | track.
+"""The command line: python -m trackerlib run | status | report | data | bench | train | evaluate | score | track.
 
 Every command is a few lines over the function of the same name, and imports torch or papermill only if it needs them.
 A mistake is one line on stderr and exit code 2 (`TRK_DEBUG=1` shows the traceback).
@@ -7,6 +7,8 @@ A mistake is one line on stderr and exit code 2 (`TRK_DEBUG=1` shows the traceba
 import os
 import sys
 import warnings
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
@@ -35,6 +37,8 @@ _PROTOCOLS = """OPE, TRE, SRE, supervised; parameters after a colon: supervised:
 once share lanes and decoded frames"""
 SEQUENCES = click.option("--sequences", type=click.IntRange(0), default=0, help="how many, from the first; 0 for all")
 DEVICE = click.option("--device", default="cpu", show_default=True)
+SCHEDULER = click.option("--scheduler", metavar="ADDRESS", help="do the work on this dask cluster, tcp://HOST:8786")
+WORKERS = click.option("--workers", type=click.IntRange(0), default=0, help="on so many processes of this machine")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -55,7 +59,8 @@ def cli() -> None:
     is_flag=True,
     help="check all parameters by name and type, say what would run and which data is missing",
 )
-def run(targets, profile, jobs, results, settings, force, dry_run) -> None:
+@SCHEDULER
+def run(targets, profile, jobs, results, settings, force, dry_run, scheduler) -> None:
     """Execute the notebooks of the reproduction graph that are not fresh.
 
     TARGET: a paper (siamfc) or a stage (siamfc/2_otb); by default all."""
@@ -68,7 +73,15 @@ def run(targets, profile, jobs, results, settings, force, dry_run) -> None:
         return
     from .runner import run as run_stages
 
-    outcome = run_stages(graph, targets, results, jobs, force)
+    if scheduler:
+        from .cluster import There, connect
+
+        with connect(scheduler) as client:
+            outcome = run_stages(
+                graph, targets, results, sum(client.nthreads().values()), force, partial(There, client)
+            )
+    else:
+        outcome = run_stages(graph, targets, results, jobs, force)
     page, sheet = write_report(results / profile)
     click.echo(f"{sentence(compare(results / profile))}\nreport: {page} and {sheet}")
     if not outcome.ok:
@@ -136,6 +149,54 @@ def check_data(name, root) -> None:
     click.echo(check(name, root, lambda sequences: progress(sequences, label=f"reading {name}")))
 
 
+@data.command("fetch")
+@click.argument("name")
+@click.option("--root", type=PATH, required=True, help="folder to put it into; archives lie in its folder downloads")
+def fetch_data(name, root) -> None:
+    """Download a dataset and unpack it; a second call goes on where the first one ended.
+
+    An archive that lies in ROOT/downloads already is used without a network. What cannot be had is named, with its
+    URLs and the place where it is to be put by hand. A dataset's terms of use are its authors': see `data list`."""
+    from .data import DATASETS
+    from .fetch import fetch
+
+    folder = fetch(name, root, click.echo)
+    check_it = f"; python -m trackerlib data check {name} --root {folder}" if name in DATASETS else ""
+    click.echo(f"{name}: in {folder}{check_it}")
+
+
+@data.command("prepare")
+@click.argument("name")
+@ROOT
+@click.option("--out", type=PATH, required=True, help="folder of the packed crops")
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="one frame in so many")
+@click.option("--stills", type=click.IntRange(0), default=0, help="textured boxes cut a frame, pairs without motion")
+@click.option("--quality", type=click.IntRange(0, 100), default=0, help="of JPEG (the release: 90); 0: uncompressed")
+@click.option("--videos", type=click.IntRange(0), default=0, help="how many, from the first; 0 for all")
+@click.option("--seed", default=0, show_default=True)
+@SCHEDULER
+@WORKERS
+def prepare_data(name, root, out, every, stills, quality, videos, seed, scheduler, workers) -> None:
+    """Cut a dataset into packed, memory-mapped context crops for training.
+
+    In this process, or by several (--workers, --scheduler); what is there and undamaged stays, so that a run that was
+    stopped goes on."""
+    from .data import parts_of
+    from .data.crops import cut_crops
+    from .progress import progress
+
+    options = {"count": videos} if name == "rendered-train" and videos else {}
+    parts = parts_of(name, root, **options)[: videos or None]
+    shards = lambda found: progress(found, label=f"cutting {name}")  # noqa: E731
+    source = "rendered" if name.startswith("rendered") else "real"
+    with _workplace(scheduler, workers) as client:
+        work = partial(_cluster().spread, client) if client else map
+        store = cut_crops(parts, out, source, every, stills, seed, shards, quality, work)
+    facts = store.manifest
+    click.echo(f"{out}: {facts['crops']:,} crops of {facts['sequences']:,} sequences, {facts['bytes'] / 1e9:.2f} GB")
+    click.echo(f"digest {facts['digest']}")
+
+
 @cli.command()
 @click.option("--json", "file", type=PATH, help="also write the ratios to this file")
 @click.option(
@@ -170,6 +231,8 @@ def bench(file, only) -> None:
 @click.option("--cache", type=PATH, help="folder where a detector's answers are kept (rolo, yolo-sort)")
 @CONVENTION
 @FORMAT
+@SCHEDULER
+@WORKERS
 def evaluate(
     tracker,
     weights,
@@ -186,8 +249,12 @@ def evaluate(
     cache,
     convention,
     form,
+    scheduler,
+    workers,
 ) -> None:
-    """Run a tracker over a dataset by one or more protocols, store the results and score them."""
+    """Run a tracker over a dataset by one or more protocols, store the results and score them.
+
+    In this process; with --scheduler or --workers, or where there are several GPUs, on a cluster: one worker a GPU."""
     from .bench.conventions import convention_for
     from .bench.engine import FailedRuns
     from .bench.engine import evaluate as run_protocols
@@ -210,11 +277,15 @@ def evaluate(
     fitted = zip(protocols, chosen, rules, strict=True)
     chosen = [Supervised.as_of(rule) if text == "supervised" else p for text, p, rule in fitted]
     dataset = load_dataset(name, root)[: sequences or None]
-    loaded = load_tracker(tracker, weights, device, dtype, seed)
-    count = counter(f"{tracker} on {name}")
     lanes = lanes if lanes == "auto" else int(lanes)
     warnings.simplefilter("ignore", FailedRuns)  # they are listed below
-    stores = run_protocols(loaded, dataset, chosen, results, lanes, keep == "maps", seed, count, cache)
+    options = {"lanes": lanes, "keep_maps": keep == "maps", "seed": seed, "cache": cache}
+    with _workplace(scheduler, workers, device) as client:
+        if client:
+            run_protocols = partial(_cluster().evaluate, client=client)
+            load_tracker = partial(_cluster().load_tracker_for, client)
+        loaded = load_tracker(tracker, weights=weights, device=device, dtype=dtype, seed=seed)
+        stores = run_protocols(loaded, dataset, chosen, results, on_done=counter(f"{tracker} on {name}"), **options)
     failed = [
         f"{run}, {text.splitlines()[0]}: {text.strip().splitlines()[-1]} (traceback: {runs.folder}/errors/{run}.txt)"
         for runs in stores
@@ -234,6 +305,24 @@ def evaluate(
     if failed:
         shown = failed[:20] + ["..."] * (len(failed) > 20)
         raise RuntimeError(f"{len(failed)} runs failed; what did not is stored:\n  " + "\n  ".join(shown))
+
+
+@contextmanager
+def _workplace(scheduler, workers, device="cpu"):
+    """A client of the cluster where the work is done; None: this process does it."""
+    from torch.cuda import device_count
+
+    if scheduler or workers > 1 or (device == "cuda" and device_count() > 1):
+        with _cluster().connect(scheduler, workers, device) as client:
+            yield client
+    else:
+        yield None
+
+
+def _cluster():
+    from . import cluster  # dask comes with it
+
+    return cluster
 
 
 @cli.command()
@@ -263,6 +352,31 @@ def score(folders, name, root, sequences, protocol, layout, convention, form) ->
     click.echo(render(scores, form), nl=False)
     for note in scores.notes:
         click.echo(f"note: {note}", err=True)
+
+
+@cli.command()
+@click.argument("name")
+@click.option("--out", type=PATH, required=True, help="folder for checkpoints, log and weights")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="change one of the training's values")
+@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="of this machine; one a GPU")
+@DEVICE
+def train(name, out, settings, processes, device) -> None:
+    """Train a network on packed crops, by any number of processes.
+
+    NAME: siamfc, or your own module:Class. On several hosts torchrun starts this command on each: torchrun --nnodes N
+    --nproc-per-node GPUS ... -m trackerlib train NAME --out DIR."""
+    from .runner import end_with_stdin
+    from .training.parallel import joined
+    from .trainings import load_training, tell, torchrun
+
+    if processes > 1:
+        torchrun(name, settings, out, processes, device)
+        return
+    training = load_training(name, settings)
+    if os.environ.get("TRK_END_WITH_STDIN") == "1":
+        end_with_stdin()
+    with joined(device) as mine:
+        training.fit(out, mine, tell)
 
 
 @cli.command()

@@ -30,7 +30,13 @@ def decode(data: bytes, name: str) -> np.ndarray:
     """Decode an encoded image to RGB uint8 `(H, W, 3)`; `name` is what an error calls it."""
     if _is_cut(data):
         raise ValueError(f"{name}: truncated image ({len(data)} bytes, no end marker); fetch or copy the file again")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    width, height = _jpeg_size(data)
+    if width * height > 512 * len(data):  # an 8 x 8 block takes a bit at least; OpenCV would make up the rest
+        raise ValueError(f"{name}: {width} x {height} pixels cannot stand in {len(data)} bytes; fetch the file again")
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    except cv2.error:  # of sizes beyond what it takes
+        image = None
     if image is None:
         raise ValueError(f"{name}: not a decodable image ({len(data)} bytes)")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -42,6 +48,17 @@ def _is_cut(data: bytes) -> bool:
     if data.startswith(b"\x89PNG"):
         return b"IEND" not in data
     return data.startswith(b"\xff\xd8") and data.find(b"\xff\xd9", max(data.rfind(b"\xff\xda"), 0)) < 0
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height that a JPEG's header claims; zeros where there is none to be found."""
+    at = 2 if data.startswith(b"\xff\xd8") else len(data)
+    while at + 9 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])
+        at += 1 if marker == 0xFF else 2 + int.from_bytes(data[at + 2 : at + 4])  # markers may be padded with 0xFF
+    return 0, 0
 
 
 def to_tensor(image: np.ndarray, device: torch.device | str = "cpu") -> Tensor:

@@ -17,11 +17,17 @@ import secrets
 import sys
 import sysconfig
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from . import _HOME
+
+try:
+    import fcntl
+except ImportError:  # Windows: one process at a time on a folder
+    fcntl = None
 
 _ROOT = Path(__file__).resolve().parent
 
@@ -235,6 +241,8 @@ def write_chunks(path: str | Path, chunks: Iterable[bytes]) -> None:
             f.flush()
             os.fsync(f.fileno())
         temporary.replace(path)
+    except OSError as error:  # of a full disk it names no file
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -245,3 +253,15 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
+
+
+@contextmanager
+def alone(folder: str | Path, otherwise: str = "") -> Iterator[None]:
+    """Hold a folder's `.lock`; waits while another process does, or is a ValueError with the text `otherwise`."""
+    with open(Path(folder) / ".lock", "w") as lock:
+        if fcntl:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if otherwise else 0))
+            except BlockingIOError:
+                raise ValueError(f"{folder}: {otherwise}") from None
+        yield

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,10 +40,45 @@ _ENVIRONMENT = {
 _hardware = functools.cache(provenance.environment)
 
 
+class Here:
+    """A notebook executed in a child process of this one, and ended with it."""
+
+    def __init__(self, stage: Stage, folder: Path, injected: dict[str, Any], threads: int, lock: int):
+        """lock: of the folder, an open file that stays locked until the notebook is gone."""
+        with open(folder / LOG, "wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "trackerlib.runner", str(stage.notebook), str(folder / EXECUTED)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **_ENVIRONMENT, "OMP_NUM_THREADS": str(threads)},
+                start_new_session=True,
+                pass_fds=(lock,),
+            )
+        self._process.stdin.write(json.dumps(injected).encode() + b"\n")
+        self._process.stdin.flush()  # and stays open: its end tells the child that the runner is gone
+
+    def poll(self) -> int | None:
+        """papermill's return code; None while it runs."""
+        if (code := self._process.poll()) is not None:
+            self._process.stdin.close()
+        return code
+
+    def stop(self) -> None:
+        """Ask the process to shut its kernel down; kill it when it does not: a kernel ends with its parent."""
+        self._process.terminate()
+        try:
+            self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._process.stdin.close()
+
+
 @dataclass
 class _Job:
     stage: Stage
-    process: subprocess.Popen
+    process: Here
     began: float
     attempt: int
 
@@ -66,10 +101,18 @@ class Outcome:
         return not self.failed and not self.blocked
 
 
-def run(graph: Graph, targets: Iterable[str], results: Path, jobs: int = 1, force: bool = False) -> Outcome:
+def run(
+    graph: Graph,
+    targets: Iterable[str],
+    results: Path,
+    jobs: int = 1,
+    force: bool = False,
+    launch: Callable[..., Here] = Here,
+) -> Outcome:
     """Execute the targets and whatever stale stages they need, `jobs` at a time, into results/<profile>/.
 
-    force: run the targets though they are fresh. A stage that fails blocks those that need it; the others go on.
+    force: run the targets though they are fresh; launch: how a notebook is started, in a child process or elsewhere
+    (`cluster.There`). A stage that fails blocks those that need it; the others go on.
     Raises ValueError when data is missing or another run holds the folder; nothing has started then."""
     chosen = graph.chosen(targets)
     wanted = graph.upstream(chosen)
@@ -77,16 +120,19 @@ def run(graph: Graph, targets: Iterable[str], results: Path, jobs: int = 1, forc
         raise ValueError("data is missing, nothing was started:\n  " + "\n  ".join(absent))
     folder = (results / graph.profile).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder) as lock, _stoppable():
-        return _Scheduler(graph, folder, lock, jobs, set(chosen) if force else set()).work(wanted)
+    with locked(folder) as lock, _stoppable():
+        return _Scheduler(graph, folder, lock, jobs, set(chosen) if force else set(), launch).work(wanted)
 
 
 class _Scheduler:
     """Starts stages, looks after them, and says so: on a terminal in one line that lives, elsewhere in a line an event
     and a sign of life."""
 
-    def __init__(self, graph: Graph, folder: Path, lock: int, jobs: int, restart: set[str]):
+    def __init__(
+        self, graph: Graph, folder: Path, lock: int, jobs: int, restart: set[str], launch: Callable[..., Here]
+    ):
         self.graph, self.folder, self.lock, self.jobs, self.restart = graph, folder, lock, max(jobs, 1), restart
+        self.launch = launch
         self.running: dict[str, _Job] = {}
         self.threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // self.jobs))
         self.live = sys.stdout.isatty()
@@ -105,7 +151,7 @@ class _Scheduler:
                 self._show_life()
         finally:
             for job in self.running.values():
-                _stop(job.process)
+                job.process.stop()
         return self.outcome
 
     def _start(self) -> None:
@@ -133,18 +179,7 @@ class _Scheduler:
         if "inputs" in declared(stage.notebook):
             injected["inputs"] = {need: str(self.folder / need) for need in stage.needs}
         provenance.write_json(folder / PARAMETERS, {"key": key, "parameters": dict(stage.parameters)})
-        with open(folder / LOG, "wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "trackerlib.runner", str(stage.notebook), str(folder / EXECUTED)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **_ENVIRONMENT, "OMP_NUM_THREADS": str(self.threads)},
-                start_new_session=True,
-                pass_fds=(self.lock,),  # the folder stays locked until the last notebook is gone
-            )
-        process.stdin.write(json.dumps(injected).encode() + b"\n")
-        process.stdin.flush()  # and stays open: its end tells the child that the runner is gone
+        process = self.launch(stage, folder, injected, self.threads, self.lock)
         return _Job(stage, process, time.monotonic(), attempt)
 
     def _poll(self, name: str, job: _Job) -> None:
@@ -152,10 +187,9 @@ class _Scheduler:
         if code is None:
             if job.seconds < job.stage.timeout:
                 return
-            _stop(job.process)
+            job.process.stop()
             reason = f"stopped after its timeout of {job.stage.timeout:g} s"
         else:
-            job.process.stdin.close()
             cells = _cells(self.folder / name / EXECUTED)
             reason = _failure(cells, code, self.folder / name / LOG)
             ran = any(cell.get("execution_count") or cell.get("outputs") for cell in cells)
@@ -273,12 +307,12 @@ def _cells(executed: Path) -> list[dict]:
 def _is_clocked(file: Path) -> bool:
     """The runner's own files, logs, and the seconds that the benchmark engine measures."""
     own = str(file) in (EXECUTED, LOG, PARAMETERS, MANIFEST)
-    return own or file.name == "speed.json" or "times" in file.parts or file.suffix in (".jsonl", ".part")
+    return own or file.name in ("speed.json", ".lock") or "times" in file.parts or file.suffix in (".jsonl", ".part")
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    """Hold results/<profile>/.lock. The notebooks of a killed run hold it for the seconds they need to notice."""
+def locked(folder: Path) -> Iterator[int]:
+    """Hold a folder's `.lock`. The notebooks of a killed run hold it for the seconds they need to notice."""
     with open(folder / ".lock", "w") as f:
         deadline = time.monotonic() + 2 * _GRACE
         while True:
@@ -302,17 +336,6 @@ def _stoppable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _stop(process: subprocess.Popen) -> None:
-    """Ask a notebook's process to shut its kernel down; kill it when it does not: a kernel ends with its parent."""
-    process.terminate()
-    try:
-        process.wait(_GRACE)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    process.stdin.close()
-
-
 def _last_line(log: Path) -> str:
     with open(log, "rb") as f:
         f.seek(max(0, log.stat().st_size - 2000))
@@ -320,11 +343,8 @@ def _last_line(log: Path) -> str:
     return lines[-1].rstrip("-")[:100] if lines else ""
 
 
-def _execute(notebook: str, executed: str) -> None:
-    """The child process: parameters come as one line on stdin; its end means that the runner is gone."""
-    import papermill
-
-    parameters = json.loads(sys.stdin.buffer.readline())
+def end_with_stdin() -> None:
+    """End this process when its standard input ends: what started it is gone."""
 
     def watch() -> None:
         while os.read(sys.stdin.fileno(), 1):
@@ -334,6 +354,15 @@ def _execute(notebook: str, executed: str) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _execute(notebook: str, executed: str) -> None:
+    """The child process: parameters come as one line on stdin; its end means that the runner is gone."""
+    import papermill
+
+    parameters = json.loads(sys.stdin.buffer.readline())
+
+    end_with_stdin()
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
     plain = {"progress_bar": False, "coalesce_streams": True, "store_widget_state": False, "record_timing": False}
     patience = 300  # seconds for a kernel to start: a loaded machine needs a while

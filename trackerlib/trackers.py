@@ -2,8 +2,10 @@
 
 import importlib
 import sys
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -171,12 +173,32 @@ def load_tracker(
     if weights == "":
         raise ValueError("weights is empty: give a file, the name of shipped weights, or leave it out")
     _check_device(device)
+    recipe = Recipe(name, weights, device, dtype, seed, tuple(sorted(config.items())))
     if name in TRACKERS:
-        return TRACKERS[name](weights, device, DTYPES[dtype], seed, config)
-    if ":" not in name:
+        tracker = TRACKERS[name](weights, device, DTYPES[dtype], seed, config)
+    elif ":" in name:
+        given = {"weights": (weights, None), "device": (device, "cpu"), "dtype": (dtype, "float32"), "seed": (seed, 0)}
+        tracker = _own(name, {k: v for k, (v, default) in given.items() if v != default} | config)
+    else:
         raise ValueError(f"no tracker is called {name!r}{near(name, TRACKERS)} (your own: module:Class)")
-    given = {"weights": (weights, None), "device": (device, "cpu"), "dtype": (dtype, "float32"), "seed": (seed, 0)}
-    return _own(name, {k: v for k, (v, default) in given.items() if v != default} | config)
+    with suppress(AttributeError):  # a class with slots goes without
+        tracker.recipe = recipe
+    return tracker
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `load_tracker` was asked for: enough to make the same tracker in another process."""
+
+    name: str
+    weights: str | Path | None
+    device: str
+    dtype: str
+    seed: int
+    config: tuple[tuple[str, Any], ...]
+
+    def load(self) -> Tracker:
+        return load_tracker(self.name, self.weights, self.device, self.dtype, self.seed, **dict(self.config))
 
 
 def _check_device(device: str) -> None:

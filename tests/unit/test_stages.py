@@ -316,7 +316,7 @@ def test_a_folder_at_work_is_refused(books, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "_GRACE", 0.2)
     folder = tmp_path / "results/smoke"
     folder.mkdir(parents=True)
-    with runner._locked(folder), pytest.raises(ValueError, match="another run is at work"):
+    with runner.locked(folder), pytest.raises(ValueError, match="another run is at work"):
         run(load_graph("smoke", [], books), [], tmp_path / "results")
 
 

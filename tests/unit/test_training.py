@@ -58,9 +58,9 @@ def test_crop_centres_the_target_at_exemplar_scale():
 
 
 def test_store_is_cut_once(store, tmp_path):
-    before = (store.folder / "crops.npy").stat().st_mtime_ns
+    before = (store.folder / "00000.bin").stat().st_mtime_ns
     again = cut_crops(Dataset("toy", [moving_square("a"), moving_square("b", seed=1)]), tmp_path / "crops", stills=1)
-    assert (store.folder / "crops.npy").stat().st_mtime_ns == before
+    assert (store.folder / "00000.bin").stat().st_mtime_ns == before
     assert len(again) == 48
     assert set(again.index["source"]) == {"real", "still"}
 
@@ -92,7 +92,7 @@ def test_crops_come_with_their_class(store):
     drawn = [sampler[k] for k in range(60)]
     assert {d["x"].shape for d in drawn} == {(97, 97, 3)}
     for d in drawn:
-        own = store.crops[sampler.rows[sampler.classes[d["y"]]], 79:176, 79:176].astype(int)
+        own = np.stack([store.crops[r][79:176, 79:176] for r in sampler.rows[sampler.classes[d["y"]]]]).astype(int)
         assert np.abs(own - d["x"]).max((1, 2, 3)).min() <= 1  # a crop of that class, cut from its middle
     assert 20 < sum(d["y"] for d in drawn) < 40
     assert (sampler[7]["x"] == ClassSampler(store, {"a": "square", "b": "other"}, calm, 97, 1)[7]["x"]).all()
@@ -184,9 +184,6 @@ def test_another_configuration_is_refused(tmp_path):
     for model, lr, samples in [(start, 0.02, "toy"), (start, 0.01, "others"), (torch.nn.Linear(1, 1), 0.01, "toy")]:
         with pytest.raises(ValueError, match="another configuration"):
             fit(copy.deepcopy(model), square, Line(), FitConfig(**small, lr=lr), tmp_path, samples)
-    (tmp_path / "checkpoint.pt").write_bytes(b"torn")
-    with pytest.raises(ValueError, match="not a readable checkpoint"):
-        fit(start, square, Line(), FitConfig(**small, lr=0.01), tmp_path, "toy")
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):

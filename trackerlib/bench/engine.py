@@ -11,7 +11,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, astuple, dataclass, is_dataclass
 from pathlib import Path
@@ -22,11 +22,11 @@ import torch
 
 from ..data.formats import FAILURE, INIT, REGION, UNKNOWN, Trajectory
 from ..data.sequence import Dataset, FrameSource, NoFrames, Sequence
-from ..images import to_tensor
 from ..provenance import canonical, class_digest, code_digest, environment, sha256, write_json
 from ..tracker import Frames, Output, State, Tracker
 from .decoder import Decoder
 from .features import FeatureCache
+from .lanes import fewest_lanes, measured_lanes
 from .protocols import Go, Protocol, Restart, Run, first_box, protocol
 from .results import RunSet
 
@@ -46,6 +46,7 @@ def evaluate(
     seed: int = 0,
     on_done: Callable[[Run, int, int], None] = lambda run, done, of: None,
     cache: str | Path | None = None,
+    engine: Callable[..., Any] | None = None,
 ) -> RunSet | list[RunSet]:
     """Run protocols over a dataset; what is stored already is not done again.
 
@@ -56,6 +57,8 @@ def evaluate(
     on_done(run, done, of): called after each finished run.
     cache:     a folder where what trackers make of whole frames is kept (`bench.features`); by default in memory
                alone, and not at all with one lane, whose times are to be a frame's own
+    engine:    what does the runs, made as `Engine` is and with its `run`, `written` and `speed`: by default this
+               process; `cluster.evaluate` hands them to others
     Returns the stored results, a list where several protocols were given. Runs that raise are recorded under `errors/`
     while the others go on; a warning (`FailedRuns`) and `RunSet.failures()` tell. Processes that share a results folder
     share the work. torch is seeded anew at each start, from `seed` and the run's name: a tracker that draws by chance
@@ -77,16 +80,17 @@ def evaluate(
         recorded["lanes_measured"] = measured_lanes(tracker, dataset, sum(len(runs) for _, runs in jobs))
         lanes = fewest_lanes(recorded["lanes_measured"])
     recorded["lanes"] = lanes
+    digests = {name: sequence.digest() for name, sequence in dataset.items()}  # before the key is made of them
     stores = [RunSet.open(results, manifest(tracker, dataset, p, seed) | recorded) for p in chosen]
-    engine = Engine(tracker, dataset, lanes, on_done, seed=seed, cache=cache)
+    works = (engine or Engine)(tracker, dataset, lanes, on_done, seed=seed, cache=cache, digests=digests)
     started = time.perf_counter()
     with ExitStack() as stack:
         for store in stores:
             stack.enter_context(store.working())
-        engine.run([Job(p, store, run) for (p, runs), store in zip(jobs, stores, strict=True) for run in runs])
-        engine.run([Job(p, s, run) for p, s in zip(chosen, stores, strict=True) for run in p.more(dataset, _read(s))])
-    for store in (store for store in stores if store.folder in engine.written):
-        write_json(store.folder / "speed.json", recorded | engine.speed(time.perf_counter() - started))
+        works.run([Job(p, store, run) for (p, runs), store in zip(jobs, stores, strict=True) for run in runs])
+        works.run([Job(p, s, run) for p, s in zip(chosen, stores, strict=True) for run in p.more(dataset, _read(s))])
+    for store in (store for store in stores if store.folder in works.written):
+        write_json(store.folder / "speed.json", recorded | works.speed(time.perf_counter() - started))
     for store in stores:
         if lost := store.failures():
             (run, text), *_ = lost.items()
@@ -105,19 +109,10 @@ def _read(store: RunSet) -> Callable[[str], Trajectory | None]:
 
 def manifest(tracker: Tracker, dataset: Dataset, chosen: Protocol, seed: int) -> dict[str, Any]:
     """What determines the outcome, hashed into `key`. Lanes, threads, host and versions are recorded, not keyed."""
-    config = getattr(tracker, "config", None)
-    if config is None:  # a user's own: what it holds that is plain
-        config = {k: v for k, v in vars(tracker).items() if isinstance(v, _PLAIN) and k != "keep_maps"}
     runs = [astuple(run) for run in chosen.runs(dataset)]
     truth = [np.ascontiguousarray(s.regions).tobytes() + str(s.size).encode() for s in dataset.values()]
-    facts = {
-        "tracker": tracker.name,
-        "class": f"{type(tracker).__module__}:{type(tracker).__qualname__}",
+    facts = tracker_facts(tracker) | {
         "code": [class_digest(type(tracker)), class_digest(type(chosen)), code_digest([__name__])],
-        "config": asdict(config) if is_dataclass(config) else config,
-        "weights": getattr(tracker, "weights_sha", None),
-        "dtype": str(getattr(tracker, "dtype", "")),
-        "device": str(getattr(tracker, "device", "cpu")).split(":")[0],
         "dataset": dataset.name,
         "data": [dataset.digest(), sha256(canonical(runs), *truth)],
         "protocol": chosen.name,
@@ -129,39 +124,22 @@ def manifest(tracker: Tracker, dataset: Dataset, chosen: Protocol, seed: int) ->
     return facts | {"key": sha256(canonical(facts)), "seen": seen}
 
 
+def tracker_facts(tracker: Tracker) -> dict[str, Any]:
+    """What of a tracker, beside its code, determines the outcome."""
+    config = getattr(tracker, "config", None)
+    if config is None:  # a user's own: what it holds that is plain
+        config = {k: v for k, v in vars(tracker).items() if isinstance(v, _PLAIN) and k != "keep_maps"}
+    return {
+        "tracker": tracker.name,
+        "class": f"{type(tracker).__module__}:{type(tracker).__qualname__}",
+        "config": asdict(config) if is_dataclass(config) else config,
+        "weights": getattr(tracker, "weights_sha", None),
+        "dtype": str(getattr(tracker, "dtype", "")),
+        "device": str(getattr(tracker, "device", "cpu")).split(":")[0],
+    }
+
+
 _PLAIN = (bool, int, float, str, bytes, list, tuple, dict, np.ndarray, torch.Tensor)
-
-
-@torch.inference_mode()
-def measured_lanes(tracker: Tracker, dataset: Dataset, runs: int, steps: int = 3) -> dict[int, float]:
-    """Frames per second by number of lanes 1, 2, 4, ..., on the first sequence; up to `runs`, to what memory holds, or
-    to where twice the lanes bring nothing."""
-    sequence, device = dataset[0], torch.device(getattr(tracker, "device", "cpu"))
-    images = [to_tensor(sequence.frames[t], device) for t in range(min(2, len(sequence)))]
-    box = torch.tensor([first_box(sequence.name, sequence.boxes[0])], dtype=torch.float32, device=device)
-    found: dict[int, float] = {}
-    lanes = 1
-    while lanes <= max(runs, 1):
-        try:
-            state = tracker.init(Frames(images[:1], [0] * lanes, [(sequence.name, 0)]), box.expand(lanes, 4))
-            for step in range(steps + 1):
-                state, output = tracker.track(state, Frames(images[-1:], [0] * lanes, [(sequence.name, step + 1)]))
-                output.boxes.cpu()  # waits for the device
-                if step == 0:  # that was to warm up
-                    started = time.perf_counter()
-        except Exception:  # no memory for so many, or a tracker that fails here: its runs will tell
-            break
-        found[lanes] = round(steps * lanes / (time.perf_counter() - started), 2)
-        if lanes > 2 and found[lanes] < 1.03 * found[lanes // 4]:
-            break
-        lanes *= 2
-    return found
-
-
-def fewest_lanes(measured: dict[int, float]) -> int:
-    """The fewest lanes within 3 % of the best."""
-    best = max(measured.values(), default=0.0)
-    return min((lanes for lanes, rate in measured.items() if rate >= 0.97 * best), default=1)
 
 
 @dataclass(frozen=True)
@@ -199,12 +177,13 @@ class Engine:
         budget: int = 1 << 30,
         seed: int = 0,
         cache: str | Path | None = None,
+        digests: Mapping[str, str] | None = None,
     ):
-        """budget: bytes of decoded images kept."""
+        """budget: bytes of decoded images kept; digests: of the sequences, as they must still be when a run ends."""
         self.tracker, self.dataset, self.on_done, self.budget, self.seed = tracker, dataset, on_done, budget, seed
         self.lanes: list[Lane | None] = [None] * lanes
         self.state: State | None = None
-        self.device = torch.device(getattr(tracker, "device", "cpu"))
+        self.device, self.digests = torch.device(getattr(tracker, "device", "cpu")), digests or {}
         self.videos = _videos(dataset)
         self.features = FeatureCache.of(dataset, self.videos, cache) if lanes > 1 else None
         self.frames = self.done = self.total = self.decoded = 0
@@ -348,6 +327,11 @@ class Engine:
         lane.frame = frame
         if frame <= run.last:
             return
+        try:
+            self._check_unchanged(lane.sequence)
+        except (ValueError, OSError):
+            self._fail(b)
+            return
         self.lanes[b] = None
         self.spent.add(b)
         maps = {k: np.stack(v) for k, v in lane.maps.items()} if self.tracker.keep_maps else None
@@ -357,6 +341,11 @@ class Engine:
         lane.job.store.write(run.name, lane.boxes, times, maps, lane.codes)
         self.written.add(lane.job.store.folder)
         self._end(lane.job)
+
+    def _check_unchanged(self, sequence: Sequence) -> None:
+        """The key names the frames as they were at the start: of others there is no result under it."""
+        if self.digests.get(sequence.name, now := sequence.digest()) != now:
+            raise ValueError(f"{sequence.name}: its files changed while it was tracked; run again")
 
     def _fail(self, b: int) -> None:
         lane, self.lanes[b] = self.lanes[b], None

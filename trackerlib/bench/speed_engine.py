@@ -15,7 +15,8 @@ from ..data import Dataset, load_dataset
 from ..data.sequence import ImageFiles, Sequence
 from ..siamfc import SiamFC, SiamFCTracker
 from ..tracker import OneTarget
-from .engine import Engine, Job, manifest, measured_lanes
+from .engine import Engine, Job, manifest
+from .lanes import measured_lanes
 from .protocols import OPE, SRE, TRE, Protocol, Run
 from .results import RunSet
 

@@ -1,15 +1,17 @@
 """Sequences and where they come from."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..config import near
-from . import got10k, otb, tlp, uav, vot
-from .benchmark import Benchmark
+from . import got10k, imagenet_vid, otb, tlp, uav, vot
+from .benchmark import Benchmark, Reader
+from .crops import Part, Read
 from .folder import load_folder
 from .sequence import Dataset, Sequence
 
-__all__ = ["BENCHMARKS", "DATASETS", "Dataset", "Sequence", "load_dataset"]
+__all__ = ["BENCHMARKS", "DATASETS", "Dataset", "Sequence", "load_dataset", "parts_of"]
 
 
 def _rendered(split: str) -> Callable[..., Dataset]:
@@ -22,7 +24,9 @@ def _rendered(split: str) -> Callable[..., Dataset]:
 
 
 BENCHMARKS: dict[str, Benchmark] = {
-    benchmark.name: benchmark for reader in (otb, vot, uav, got10k, tlp) for benchmark in reader.BENCHMARKS
+    benchmark.name: benchmark
+    for reader in (otb, vot, uav, got10k, imagenet_vid, tlp)
+    for benchmark in reader.BENCHMARKS
 }
 
 DATASETS: dict[str, Callable[..., Dataset]] = {
@@ -50,3 +54,16 @@ def load_dataset(name: str, root: str | Path | None = None, **options) -> Datase
     if not name.startswith("rendered") and root is None:
         raise ValueError(f"dataset {name!r} lies in files: say where with root (--root DIR)")
     return DATASETS[name](root, **options)
+
+
+def parts_of(name: str, root: str | Path | None = None, **options) -> list[Part]:
+    """A dataset in parts that can be read apart, each by the process that wants it: a benchmark's sequences (of
+    ImageNet VID: snippets), found without reading an annotation. Raises as `load_dataset` does."""
+    if (benchmark := BENCHMARKS.get(name)) is None or root is None:
+        return [Read([sequence]) for sequence in load_dataset(name, root, **options).values()]
+    return [partial(_read, reader, each) for each, reader in benchmark.found(root, **options).items()]
+
+
+def _read(reader: Reader, name: str) -> list[Sequence]:
+    read = reader(name)
+    return read if isinstance(read, list) else [read]

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from ..resources import resource
-from .formats import name_key
+from .formats import name_key, plain_text
 from .sequence import Dataset, FrameSource, ImageFiles, NoFrames, Sequence
 
-Reader = Callable[[str], Sequence]  # of the name that the sequence is to have
+Reader = Callable[[str], Sequence | list[Sequence]]  # of the name that it is to have; a list: all in one video
+SIDE = "[1-9][0-9]{0,5}"  # of an image, in pixels, as a file may tell it
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 
 
@@ -29,7 +30,8 @@ class Benchmark:
     readers:   the sequences under a root by name, found without opening an annotation
     names:     the benchmark's own list at a root, in its order; None: whatever is there
     sequences: how many there should be, and `frames` in all of them, where that is known
-    layout:    how results of one-pass runs are stored (see `bench.layouts`)"""
+    layout:    how results of one-pass runs are stored (see `bench.layouts`)
+    unit:      what a reader reads, in a word"""
 
     name: str
     title: str
@@ -41,6 +43,7 @@ class Benchmark:
     frames: int | None = None
     layout: str = "otb"
     licence: str = ""
+    unit: str = "sequences"
 
     def find(self, root: Path, names: Iterable[str] | None = None) -> tuple[dict[str, Reader], list[str]]:
         """Readers of `names` (by default the benchmark's list) under a root, and the names that are not there.
@@ -52,11 +55,10 @@ class Benchmark:
         found = {name: there.get(name) or by_key.get(name_key(name)) for name in names}
         return {name: reader for name, reader in found.items() if reader}, [n for n in names if not found[n]]
 
-    def load(self, root: str | Path, names: Iterable[str] | None = None) -> Dataset:
-        """The benchmark's sequences, or those of `names`.
+    def found(self, root: str | Path, names: Iterable[str] | None = None) -> dict[str, Reader]:
+        """Readers of the benchmark's sequences, or of those of `names`.
 
-        Raises FileNotFoundError saying where it looked, which layout it wants and where to get it, or ValueError naming
-        a faulty annotation."""
+        Raises FileNotFoundError saying where it looked, which layout it wants and where to get it."""
         root = Path(root)
         wanted = f"wanted: {self.wanted}; the sequences are at {self.home}"
         if not root.exists():
@@ -65,9 +67,16 @@ class Benchmark:
         if not found:
             raise FileNotFoundError(f"{self.name}: no sequence under {root}; {wanted}")
         if missing:
-            counts = f"{len(missing)} of {len(missing) + len(found)} sequences are not under {root}"
+            counts = f"{len(missing)} of {len(missing) + len(found)} {self.unit} are not under {root}"
             raise FileNotFoundError(f"{self.name}: {counts}: {some(missing)}; {wanted}")
-        return Dataset(self.name, [reader(name) for name, reader in found.items()], self.layout)
+        return found
+
+    def load(self, root: str | Path, names: Iterable[str] | None = None) -> Dataset:
+        """The benchmark's sequences, or those of `names`; raises as `found` does, or ValueError for a faulty
+        annotation, which it names."""
+        read = [reader(name) for name, reader in self.found(root, names).items()]
+        sequences = [s for one in read for s in (one if isinstance(one, list) else [one])]
+        return Dataset(self.name, sequences, self.layout)
 
 
 def some(names: list[str], count: int = 5) -> str:
@@ -90,7 +99,7 @@ def list_names(file: str, which: str) -> list[str]:
 def own_list(folder: Path) -> list[str] | None:
     """The names in the `list.txt` of a copy of the data; None without one."""
     file = folder / "list.txt"
-    return file.read_text().split() if file.is_file() else None
+    return plain_text(file).split() if file.is_file() else None
 
 
 def folders(root: Path) -> list[Path]:

@@ -18,7 +18,7 @@ def survey(root: Path | None = None) -> Iterator[str]:
             what = f"{_described(benchmark)}; from files, with --root"
         else:
             what = _found(benchmark, root)
-        yield f"{name:<16}{what}"
+        yield f"{name:<20}{what}"
 
 
 def _described(benchmark: Benchmark) -> str:
@@ -37,7 +37,7 @@ def _found(benchmark: Benchmark, root: Path) -> str:
         return f"not under {root}; wanted: {benchmark.wanted}; get it at {benchmark.home}"
     expected = max(benchmark.sequences or 0, len(there) + len(missing))
     if len(there) == expected:
-        return f"all {expected} sequences in {place}" if benchmark.sequences else f"{expected} sequences in {place}"
+        return f"{'all ' if benchmark.sequences else ''}{expected} {benchmark.unit} in {place}"
     which = f"; missing: {some(missing)}" if missing else ""
     return f"{len(there)} of {expected} sequences in {place}{which}; get them at {benchmark.home}"
 

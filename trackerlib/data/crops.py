@@ -1,20 +1,32 @@
 """Context crops cut once and kept packed: what a Siamese network trains on (ILSVRC15-curation's save_crops.m).
 
-A store is a folder: `crops.npy` (N, 255, 255, 3) uint8, memory-mapped, and `index.csv`, a row a crop. Every crop is
-centred on its target at the scale where exemplar and context fill 127 pixels; what lies outside the frame is the
-frame's mean colour."""
+A store is a folder of shards, each some videos of the dataset, cut by whatever process is free, whole or absent:
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+    00012.bin       crops one after the other: (255, 255, 3) uint8, or JPEG
+    00012.csv       a row a crop: sequence, frame, w, h (target's size in crop pixels), source, offset, bytes
+    00012.json      what it was cut from, counts and its sha256: written last
+    index.csv, manifest.json        of all shards, when all are there
+
+Every crop is centred on its target at the scale where exemplar and context fill 127 pixels; what lies outside the frame
+is the frame's mean colour. Shards are memory-mapped: a crop costs one read of its bytes."""
+
+import hashlib
+import io
+import json
+import secrets
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pandas as pd
 
 from .. import boxes as B
-from ..provenance import code_digest, sha256, write_text
+from ..provenance import alone, canonical, code_digest, file_sha256, sha256, write_json, write_text
 from .sequence import Dataset, Sequence
 
 SIZE, EXEMPLAR = 255, 127
@@ -42,21 +54,66 @@ def usable(sequence: Sequence, width: int, height: int) -> np.ndarray:
     return shape & ~sequence.absent & np.isfinite(sequence.boxes).all(1)
 
 
+class Crops:
+    """The crops of a store: `crops[row]` is `(255, 255, 3)` uint8, RGB."""
+
+    def __init__(self, folder: Path, index: pd.DataFrame):
+        self.folder, self._maps = folder, {}
+        self._shard, self._offset, self._bytes = (index[name].to_numpy() for name in ("shard", "offset", "bytes"))
+
+    def __len__(self) -> int:
+        return len(self._shard)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        shard, start = self._shard[row], self._offset[row]
+        if shard not in self._maps:
+            self._maps[shard] = np.memmap(self.folder / f"{shard:05d}.bin", mode="r")
+        data = self._maps[shard][start : start + self._bytes[row]]
+        if len(data) == _RAW:
+            return data.reshape(SIZE, SIZE, 3)
+        return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+_RAW = SIZE * SIZE * 3
+
+
 @dataclass(frozen=True)
 class CropStore:
     """A folder of packed crops; cheap to pickle, opened where it is used.
 
-    index columns: sequence, frame, w, h (target size in crop pixels), source (a label: real, rendered, still)."""
+    index columns: sequence, frame, w, h (target size in crop pixels), source (a label: real, rendered, still), and
+    where the crop lies: shard, offset, bytes."""
 
     folder: Path
 
     @cached_property
-    def index(self) -> pd.DataFrame:
-        return pd.read_csv(self.folder / "index.csv")
+    def manifest(self) -> dict[str, Any]:
+        """Raises FileNotFoundError where no store was finished, ValueError where a file is damaged or cut short."""
+        path = Path(self.folder) / "manifest.json"
+        remedy = "run `data prepare` again: it cuts what is missing or damaged"
+        try:
+            manifest = json.loads(path.read_text())
+            sizes = {Path(self.folder) / f"{s['shard']:05d}.bin": s["bytes"] for s in manifest["shards"]}
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path}: no finished store of crops; {remedy}") from None
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{path}: damaged; {remedy}") from None
+        for file, size in sizes.items():
+            if not file.is_file() or file.stat().st_size != size:
+                raise ValueError(f"{file}: not the {size} bytes that were written; {remedy}")
+        return manifest
 
     @cached_property
-    def crops(self) -> np.ndarray:
-        return np.load(self.folder / "crops.npy", mmap_mode="r")
+    def index(self) -> pd.DataFrame:
+        wanted, path = self.manifest["index"], Path(self.folder) / "index.csv"
+        text = path.read_text()
+        if sha256(text) != wanted:
+            raise ValueError(f"{path}: damaged; run `data prepare` again")
+        return pd.read_csv(io.StringIO(text), dtype={"sequence": str, "source": str})
+
+    @cached_property
+    def crops(self) -> Crops:
+        return Crops(Path(self.folder), self.index)
 
     def __getstate__(self) -> dict:
         return {"folder": self.folder}
@@ -66,56 +123,191 @@ class CropStore:
 
     def digest(self) -> str:
         """Names what was cut, and by which code."""
-        return (self.folder / "complete").read_text()
+        return self.manifest["digest"]
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How crops are cut.
+
+    source:  what crops of targets are called in the index
+    every:   one frame in so many
+    stills:  also cut this many boxes a frame at random places ("still" rows): texture without a track, from which pairs
+             are made of one frame seen twice
+    quality: of JPEG (ILSVRC15-curation: 90); 0: no compression, ten times the disk and a third of the time to read"""
+
+    source: str = "real"
+    every: int = 1
+    stills: int = 0
+    seed: int = 0
+    quality: int = 0
+
+
+Part = Callable[[], list[Sequence]]  # reads some sequences, where it is called
+PARTS = 16  # in a shard
 
 
 def cut_crops(
-    dataset: Dataset,
+    dataset: Dataset | list[Part],
     folder: str | Path,
     source: str = "real",
     every: int = 1,
     stills: int = 0,
     seed: int = 0,
-    label: Callable[[Iterable], Iterable] = lambda sequences: sequences,
+    label: Callable[[Iterable], Iterable] = lambda shards: shards,
+    quality: int = 0,
+    work: Callable[[Callable, list], Iterable] = map,
 ) -> CropStore:
-    """Cut every usable frame of a dataset into a store; a finished store of the same content is opened as it is.
+    """Cut every usable frame of a dataset into a store; shards that are there, whole and of the same content, stay.
 
-    every:  take one frame in so many.
-    stills: also cut this many boxes a frame at random places, sized like the sequence's targets ("still" rows): texture
-            without a track, from which pairs are made of one frame seen twice.
-    label:  wraps the iterable of sequences, for a progress bar."""
-    folder = Path(folder)
-    stamp = folder / "complete"
-    code = code_digest([__name__, type(dataset[0].frames).__module__])
-    digest = sha256(dataset.digest(), code, source, str(every), str(stills), str(seed))
-    if stamp.is_file() and stamp.read_text() == digest:
-        return CropStore(folder)
+    dataset: or the parts of one too large to be read by one process, each read by the process that cuts it
+    source, every, stills, seed, quality: see `Cutting`
+    label:   wraps the iterable of finished shards, for a progress bar
+    work:    `map`, or one whose calls are done by several processes, in any order (`cluster.spread`)
+    Frames that cannot be decoded are left out, named in a warning and in the manifest. Waits while another process cuts
+    into the folder."""
+    folder, cutting = Path(folder), Cutting(source, every, stills, seed, quality)
+    parts = dataset if isinstance(dataset, list) else [Read([sequence]) for sequence in dataset.values()]
     folder.mkdir(parents=True, exist_ok=True)
-    stamp.unlink(missing_ok=True)
-    rows = []
-    limit = sum(-(-len(s) // every) for s in dataset.values()) * (1 + stills)
-    crops = np.lib.format.open_memmap(folder / "crops.npy", "w+", np.uint8, (limit, SIZE, SIZE, 3))
-    for number, sequence in enumerate(label(list(dataset.values()))):
-        rng = np.random.default_rng([seed, number])
-        for t, kind, image, box in _targets(sequence, source, every, stills, rng):
-            crops[len(rows)] = cut(image, box)
-            w, h = box[2:] * EXEMPLAR / float(B.context_side(box[2:]))
-            rows.append((sequence.name, t, round(w, 2), round(h, 2), kind))
-    crops.flush()
-    index = pd.DataFrame(rows, columns=["sequence", "frame", "w", "h", "source"])
-    write_text(folder / "index.csv", index.to_csv(index=False))
-    write_text(stamp, digest)
+    with alone(folder):
+        return _cut_shards(parts, folder, cutting, label, work)
+
+
+def _cut_shards(parts: list[Part], folder: Path, cutting: Cutting, label: Callable, work: Callable) -> CropStore:
+    tasks = [Shard(i // PARTS, parts[i : i + PARTS], folder, cutting) for i in range(0, len(parts), PARTS)]
+    records = sorted(label(work(Shard.cut, tasks)), key=lambda record: record["shard"])
+    if faults := [fault for record in records for fault in record["undecodable"]]:
+        warnings.warn(f"{folder}: {len(faults)} frames left out: {faults[0]}{' ...' * (len(faults) > 1)}", stacklevel=2)
+    tables = [
+        pd.read_csv(folder / f"{record['shard']:05d}.csv", dtype=str).assign(**{"shard": record["shard"]})
+        for record in records
+    ]
+    index = pd.concat(tables).to_csv(index=False)
+    manifest = {
+        "digest": sha256(*(record["key"] for record in records)),
+        "cutting": asdict(cutting),
+        "crops": sum(record["crops"] for record in records),
+        "sequences": sum(record["sequences"] for record in records),
+        "bytes": sum(record["bytes"] for record in records),
+        "index": sha256(index),
+        "shards": records,
+    }
+    write_text(folder / "index.csv", index)
+    write_json(folder / "manifest.json", manifest)
+    beyond = (path for path in folder.glob("[0-9]*.*") if int(path.stem) >= len(records))  # of a larger dataset
+    for left in (*beyond, *folder.glob(".*.part")):  # or of a process that was killed
+        left.unlink()
     return CropStore(folder)
 
 
-def _targets(sequence: Sequence, source: str, every: int, stills: int, rng: np.random.Generator) -> Iterable[tuple]:
-    """(frame, kind, image, box) of what is cut from one sequence."""
-    height, width = sequence.frames[0].shape[:2]
+@dataclass(frozen=True)
+class Read:
+    """A part that is read already."""
+
+    sequences: list[Sequence]
+
+    def __call__(self) -> list[Sequence]:
+        return self.sequences
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A share of the work: parts of a dataset, and the files that are made of them."""
+
+    number: int
+    parts: list[Part]
+    folder: Path
+    cutting: Cutting
+
+    def cut(self) -> dict[str, Any]:
+        """The shard's record; cuts it unless it is there and undamaged.
+
+        Raises ValueError, and leaves no record, when the dataset changes while it is cut."""
+        sequences = [sequence for part in self.parts for sequence in part()]
+        key = self._key(sequences)
+        if record := self._found(key):
+            return record
+        self._file("json").unlink(missing_ok=True)
+        rows, faults, digest = [], [], hashlib.sha256()
+        temporary = self.folder / f".{self.number:05d}.{secrets.token_hex(4)}.part"
+        try:
+            with open(temporary, "xb") as file:
+                for row, data in self._crops(sequences, faults):
+                    rows.append((*row, file.tell(), len(data)))
+                    digest.update(data)
+                    file.write(data)
+            size = temporary.stat().st_size
+            if self._key([sequence for part in self.parts for sequence in part()]) != key:
+                raise ValueError(f"{sequences[0].name} ...: the dataset changed while it was cut; run again")
+            temporary.replace(self._file("bin"))
+        finally:
+            temporary.unlink(missing_ok=True)
+        columns = ["sequence", "frame", "w", "h", "source", "offset", "bytes"]
+        table = pd.DataFrame(rows, columns=columns).to_csv(index=False)
+        write_text(self._file("csv"), table)
+        record = {"shard": self.number, "key": key, "sequences": len(sequences), "crops": len(rows), "bytes": size}
+        record |= {"sha256": digest.hexdigest(), "index": sha256(table), "undecodable": faults}
+        write_json(self._file("json"), record)
+        return record
+
+    def _file(self, kind: str) -> Path:
+        return self.folder / f"{self.number:05d}.{kind}"
+
+    def _key(self, sequences: list[Sequence]) -> str:
+        modules = {type(sequence.frames).__module__ for sequence in sequences}
+        code = code_digest([__name__, *modules])
+        return sha256(canonical(asdict(self.cutting)), code, *(sequence.digest() for sequence in sequences))
+
+    def _found(self, key: str) -> dict[str, Any] | None:
+        """The record of a shard that is there and undamaged; a damaged one is named."""
+        path = self._file("json")
+        if not path.is_file():
+            return None
+        try:
+            record = json.loads(path.read_text())
+            sums = [file_sha256(self._file("bin")), sha256(self._file("csv").read_text())]
+            if record["key"] != key:
+                return None
+            if sums == [record["sha256"], record["index"]]:
+                return record
+            fault = "its sha256 is another than when it was written"
+        except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+            fault = str(error)
+        warnings.warn(f"{path.with_suffix('.bin')}: damaged ({fault}); cut again", stacklevel=2)
+        return None
+
+    def _crops(self, sequences: list[Sequence], faults: list[str]) -> Iterator[tuple[tuple, bytes]]:
+        """Rows of the index and the bytes of each crop."""
+        for number, sequence in enumerate(sequences):
+            rng = np.random.default_rng([self.cutting.seed, self.number, number])
+            for t, kind, image, box in _targets(sequence, self.cutting, rng, faults):
+                crop = cut(image, box)
+                w, h = box[2:] * EXEMPLAR / float(B.context_side(box[2:]))
+                yield (sequence.name, t, round(w, 2), round(h, 2), kind), _packed(crop, self.cutting.quality)
+
+
+def _packed(crop: np.ndarray, quality: int) -> bytes:
+    if not quality:
+        return crop.tobytes()
+    return cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
+
+
+def _targets(sequence: Sequence, cutting: Cutting, rng: np.random.Generator, faults: list[str]) -> Iterable[tuple]:
+    """(frame, kind, image, box) of what is cut from one sequence; `faults` gets what cannot be decoded."""
+    try:
+        width, height = sequence.image_size()
+    except ValueError as error:
+        faults.append(str(error))
+        return
     good = np.flatnonzero(usable(sequence, width, height))
-    for t in good[good % every == 0]:
-        image = sequence.frames[t]
-        yield t, source, image, sequence.boxes[t]
-        for _ in range(stills):
+    for t in good[good % cutting.every == 0]:
+        try:
+            image = sequence.frames[t]
+        except ValueError as error:
+            faults.append(str(error))
+            continue
+        yield t, cutting.source, image, sequence.boxes[t]
+        for _ in range(cutting.stills):
             yield t, "still", image, _textured_box(image, rng)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 DECIMALS = 4  # of the numbers we write
+MOST_NUMBERS = 1000  # in a line that we read
 
 _DELIMITERS = bytes.maketrans(b",;\t", b"   ")
 
@@ -41,16 +42,27 @@ def read_rows(path: str | Path, columns: int = 4) -> np.ndarray:
     return rows
 
 
+def plain_text(path: Path) -> str:
+    """The text of a small file that goes with the boxes, with or without a byte order mark.
+
+    Raises ValueError naming a file that is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: byte {error.start + 1} is no UTF-8; write it again as plain text") from None
+
+
 def _text(path: Path, wanted: str) -> str:
     """The text of a file, every delimiter a space, every line end a newline, blank lines at the end removed."""
     try:
         data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file of boxes") from None
-    data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").translate(_DELIMITERS).rstrip()
-    if not data:
+    data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").translate(_DELIMITERS)
+    text = data.decode("latin-1").rstrip()
+    if not text:
         raise ValueError(f"{path}: empty file; wanted {wanted}")
-    return data.decode("latin-1")
+    return text
 
 
 def _first_fault(path: Path, text: str, columns: int) -> ValueError:
@@ -109,7 +121,8 @@ def read_trajectory(path: str | Path) -> Trajectory:
     """A VOT result file: a line a frame, one number for a code, four for a rectangle, six or more for a polygon.
 
     Raises FileNotFoundError, or ValueError naming file and line."""
-    text = _text(Path(path), "one code or region a frame")
+    path = Path(path)
+    text = _text(path, "one code or region a frame")
     if "  " in text or " \n" in text or "\n " in text:
         text = re.sub(" +", " ", re.sub(" *\n *", "\n", text))
     lines = text.strip().split("\n")
@@ -120,10 +133,11 @@ def read_trajectory(path: str | Path) -> Trajectory:
             warnings.simplefilter("ignore", DeprecationWarning)  # of text that is no number, named by _mixed
             numbers = np.fromstring(" ".join(regions), sep=" ").reshape(len(regions), columns)
     except ValueError:
-        return _mixed(Path(path), lines)
+        return _mixed(path, lines)
+    _check_corners(path, columns)
     codes = np.array([REGION if " " in line else _CODES.get(line, 9) for line in lines], np.int8)
     if columns < 4 or columns % 2 or (codes == 9).any():
-        return _mixed(Path(path), lines)
+        return _mixed(path, lines)
     rows = np.full((len(lines), columns), np.nan)
     rows[codes == REGION] = numbers
     return Trajectory(rows, codes)
@@ -144,10 +158,18 @@ def _mixed(path: Path, lines: list[str]) -> Trajectory:
             raise ValueError(f"{where}: {line!r} is {what}; complete the line")
         codes.append(REGION if is_region else int(numbers[0]))
         rows.append(numbers if is_region else [])
-    filled = np.full((len(rows), max(4, *map(len, rows))), np.nan)
+    columns = max(4, *map(len, rows))
+    _check_corners(path, columns)
+    filled = np.full((len(rows), columns), np.nan)
     for row, numbers in zip(filled, rows, strict=True):
         row[: len(numbers)] = numbers
     return Trajectory(filled, np.array(codes, np.int8))
+
+
+def _check_corners(path: Path, columns: int) -> None:
+    """A short file must not fill the memory: every frame gets the columns of the longest line."""
+    if columns > MOST_NUMBERS:
+        raise ValueError(f"{path}: a line of {columns} numbers; polygons have {MOST_NUMBERS // 2} corners at most")
 
 
 def format_trajectory(trajectory: Trajectory) -> str:

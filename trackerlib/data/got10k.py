@@ -21,8 +21,8 @@ import numpy as np
 
 from .. import boxes as B
 from ..provenance import write_bytes
-from .benchmark import Benchmark, check_start, folders, image_files, images_of, own_list, some, valid
-from .formats import read_rows
+from .benchmark import SIDE, Benchmark, check_start, folders, image_files, images_of, own_list, some, valid
+from .formats import plain_text, read_rows
 from .sequence import Dataset, Sequence
 
 
@@ -62,14 +62,15 @@ def _about(file: Path) -> dict:
         return {}
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read_string(file.read_text())
+        parser.read_string(plain_text(file))
         meta = parser["METAINFO"]
     except (configparser.Error, KeyError) as e:
         raise ValueError(f"{file}: {str(e).splitlines()[0]}; fetch the sequence again") from None
-    size = tuple(map(int, re.findall(r"\d+", meta.get("resolution", ""))))
+    sides = re.findall(r"\d+", meta.get("resolution", ""))
+    size = tuple(int(side) for side in sides if re.fullmatch(SIDE, side))
     classes = tuple(meta[key].strip() for key in ("object_class", "motion_class") if key in meta)
     category = meta.get("object_class", "").strip()
-    return {"attributes": classes, "size": size if len(size) == 2 else None, "category": category}
+    return {"attributes": classes, "size": size if len(size) == len(sides) == 2 else None, "category": category}
 
 
 def write_submission(folder: str | Path, dataset: Dataset, archive: str | Path) -> Path:

@@ -14,14 +14,16 @@ from x,y to x+w-1,y+h-1 (so VOT's rasteriser has it). `Sequence.raw` keeps the r
 
 import functools
 import json
+import os.path
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .benchmark import Benchmark, folders, images_of, list_names, own_list, valid
-from .formats import read_rows, read_trajectory
+from .benchmark import SIDE, Benchmark, folders, images_of, list_names, own_list, valid
+from .formats import MOST_NUMBERS, plain_text, read_rows, read_trajectory
 from .sequence import ImageFiles, NoFrames, Sequence
 
 TAGS = ("camera_motion", "illum_change", "occlusion", "size_change", "motion_change")
@@ -74,17 +76,17 @@ def _from_folder(folder: Path, name: str) -> Sequence:
     annotation, about = folder / "groundtruth.txt", _properties(folder / "sequence")
     raw = _checked(read_trajectory(annotation).rows, lambda row: f"{annotation}, line {row + 1}")
     images = (folder / about.get("channels.color", "color/%08d.jpg")).parent
-    frames = images_of(images if images.is_dir() else folder, len(raw), annotation)
+    frames = images_of(images if os.path.isdir(images) else folder, len(raw), annotation)
     tags = {path.stem: _column(path, len(raw)) == 1 for path in (*folder.glob("*.tag"), *folder.glob("*.label"))}
     practical = [path for path in (folder / "practical.value", folder / "practical.txt") if path.is_file()]
-    size = tuple(int(about[side]) for side in ("width", "height") if about.get(side, "").isdecimal())
+    size = tuple(int(about[side]) for side in ("width", "height") if re.fullmatch(SIDE, about.get(side, "")))
     difference = _column(practical[0], len(raw)) if practical else None
     return _sequence(name, frames, raw, tags, size=size if len(size) == 2 else None, practical=difference)
 
 
 def _properties(file: Path) -> dict[str, str]:
     """The `key=value` lines of vot-toolkit's `sequence` file; {} without one."""
-    lines = file.read_text().splitlines() if file.is_file() else []
+    lines = plain_text(file).splitlines() if file.is_file() else []
     return dict(line.strip().split("=", 1) for line in lines if "=" in line)
 
 
@@ -102,36 +104,44 @@ def _checked(raw: np.ndarray, where: Callable[[int], str]) -> np.ndarray:
 
 def _column(file: Path, rows: int) -> np.ndarray:
     """A number a frame; a file that is short is filled with zeros, a long one cut, as vot-toolkit does."""
-    if not file.read_text().strip():
+    if not file.read_bytes().strip():
         return np.zeros(rows)
     values = read_rows(file, columns=1)[:rows, 0]
     return np.pad(values, (0, rows - len(values)))
 
 
 def _records(file: Path) -> dict[str, dict[str, Any]]:
+    text = plain_text(file)
     try:
-        return json.loads(file.read_text())
+        records = json.loads(text)
     except json.JSONDecodeError as e:
         raise ValueError(f"{file}, line {e.lineno}: {e.msg}; fetch the file again") from None
+    except (ValueError, RecursionError) as e:  # numbers of thousands of digits, or as many brackets
+        raise ValueError(f"{file}: {e}; fetch the file again") from None
+    if not isinstance(records, dict):
+        raise ValueError(f"{file}: no mapping of sequences; fetch the file again")
+    return records
 
 
 def _from_record(file: Path, record: dict[str, Any], name: str) -> Sequence:
     try:
-        rows, images, size = record["gt_rect"], record["img_names"], (record["width"], record["height"])
+        rows, size = record["gt_rect"], (int(record["width"]), int(record["height"]))
+        paths = tuple(file.parent / image for image in record["img_names"])
+        given = {tag: [flag == 1 for flag in record[tag]] for tag in TAGS if record.get(tag)}  # []: not annotated
+        raw = np.full((len(rows), min(max(8, *map(len, rows)), MOST_NUMBERS)), np.nan)
+        for row, numbers in zip(raw, rows, strict=True):
+            row[: len(numbers)] = numbers
     except KeyError as e:
         raise ValueError(f"{file}: {name} has no {e}; fetch the file again") from None
-    raw = np.full((len(rows), max(map(len, rows))), np.nan)
-    for row, numbers in zip(raw, rows, strict=True):
-        row[: len(numbers)] = numbers
+    except (TypeError, ValueError, AttributeError, OverflowError) as e:
+        raise ValueError(f"{file}: {name} cannot be read ({e}); fetch the file again") from None
+    for key, values in {"img_names": paths, **given}.items():
+        if len(values) != len(raw) or not values:
+            raise ValueError(f"{file}: {name} has {len(raw)} boxes and {len(values)} {key}; fetch the file again")
     raw = _checked(raw, lambda row: f"{file}, {name}, frame {row + 1}")
-    given = [tag for tag in TAGS if record.get(tag)]  # an empty list stands for a file that is not there
-    for key in ("img_names", *given):
-        if len(record[key]) != len(raw):
-            raise ValueError(f"{file}: {name} has {len(raw)} boxes and {len(record[key])} {key}; fetch the file again")
-    paths = tuple(file.parent / image for image in images)
-    frames = ImageFiles(paths) if paths[0].is_file() else NoFrames(len(raw), str(paths[0].parent))
-    tags = {tag: np.array(record[tag]) == 1 for tag in given}
-    return _sequence(name, frames, raw, tags, size=size)
+    frames = ImageFiles(paths) if os.path.isfile(paths[0]) else NoFrames(len(raw), str(paths[0].parent))
+    tags = {tag: np.array(flags) for tag, flags in given.items()}
+    return _sequence(name, frames, raw, tags, size=size if min(size) > 0 else None)
 
 
 def _sequence(name: str, frames: ImageFiles | NoFrames, raw: np.ndarray, tags: dict, **facts) -> Sequence:

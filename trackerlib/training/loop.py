@@ -2,14 +2,17 @@
 
 Everything a step depends on is its number: the sampler answers `sampler[index]` from (seed, index) alone, the learning
 rate is a function of the step, and a checkpoint holds model, optimiser, average and random state. So a run that is
-killed and started again ends, on the same machine, with the same bits."""
+killed and started again ends, on the same machine, with the same bits. Under torchrun several processes are one
+(`parallel`): `batch` is of all of them, and the first alone writes."""
 
 import copy
 import io
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..nn.checkpoints import weights_digest
-from ..provenance import canonical, sha256, write_bytes, write_text
+from ..provenance import alone, canonical, sha256, write_bytes, write_text
+from . import parallel
 
 
 @dataclass(frozen=True)
@@ -71,24 +75,32 @@ def fit(
 ) -> pd.DataFrame:
     """Train `model` in place and return the log, a row an epoch.
 
-    loss(model, batch): scalar; samples[index]: a dict of arrays, any index from 0 to epochs * steps * batch.
-    folder gets `checkpoint.pt` (every few minutes and at the end) and `log.jsonl`; a checkpoint found there is
-    continued if it is of the same configuration, groups, initial weights and `identity`, else it is an error.
+    loss(model, batch): scalar, a mean over the batch's samples (with several processes, each one's is of its share);
+    samples[index]: a dict of arrays, any index from 0 to epochs * steps * batch.
+    folder gets `checkpoint.pt` (every few minutes and at the end), the one before it and `log.jsonl`; a checkpoint
+    found there is continued if it is of the same configuration, groups, initial weights and `identity`, else it is an
+    error. One that is damaged is named in a warning and moved aside, and the one before it is continued. Raises
+    ValueError while another run trains into the folder.
     identity: names what the samples and the loss are (`PairSampler.digest()`).
     groups(model): every trained parameter once, in dicts of `params` (a list), `rate` (times the schedule's learning
     rate; 1) and `weight_decay` (the configuration's); by default the weights, and the rest without decay.
     The trained model is the averaged one. Raises FloatingPointError when an epoch's loss is not finite."""
-    run = _Run(model, config, Path(folder), torch.device(device), identity, groups or _weights_and_rest)
-    first, total = run.resume(), config.epochs * config.steps
-    clock = saved = time.monotonic()
-    for done, batch in enumerate(_batches(samples, config, first, total), first + 1):
-        run.step(done - 1, loss, batch)
-        if done % config.steps == 0:
-            on_epoch(run.log(done, time.monotonic() - clock))
-            clock = time.monotonic()
-        if done == total or time.monotonic() - saved > 60 * config.checkpoint_minutes:
-            run.save(done)
-            saved = time.monotonic()
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    mine = alone(folder, "another run trains into it; wait for it, or choose another folder")
+    with mine if parallel.rank() == 0 else nullcontext():
+        run = _Run(model, config, Path(folder), torch.device(device), identity, groups or _weights_and_rest)
+        first, total = run.resume(), config.epochs * config.steps
+        clock = saved = time.monotonic()
+        with parallel.shared_norms(run.model):
+            forward = parallel.spread(loss, run.model)
+            for done, batch in enumerate(_batches(samples, config, first, total), first + 1):
+                run.step(done - 1, forward, batch)
+                if done % config.steps == 0:
+                    on_epoch(run.log(done, time.monotonic() - clock))
+                    clock = time.monotonic()
+                if done == total or time.monotonic() - saved > 60 * config.checkpoint_minutes:
+                    run.save(done)
+                    saved = time.monotonic()
     model.load_state_dict((run.average or run.model).state_dict())
     return read_log(folder)
 
@@ -106,7 +118,6 @@ class _Run:
         names, groups = _checked(groups(model), model, config)
         self.identity = sha256(canonical([settings, names]), weights_digest(model), identity)
         self.config, self.folder, self.device = config, folder, device
-        folder.mkdir(parents=True, exist_ok=True)
         self.average = copy.deepcopy(self.model).requires_grad_(False) if config.average else None
         if config.optimiser == "sgd":
             self.optimiser = torch.optim.SGD(groups, config.lr, config.momentum)
@@ -116,19 +127,21 @@ class _Run:
         self.parts = {name: part for name, part in parts.items() if part is not None}  # what a checkpoint holds
         self.loss, self.count, self.rows = torch.zeros((), dtype=torch.float64, device=device), 0, []
 
-    def step(self, step: int, loss: Callable[[nn.Module, Any], Tensor], batch: dict[str, Tensor]) -> None:
+    def step(self, step: int, loss: Callable[[Any], Tensor], batch: dict[str, Tensor]) -> None:
         self.model.train()
+        if parallel.world() > 1:  # processes draw apart, and a resume by any number of them can repeat it
+            torch.manual_seed(int(sha256(str(self.config.seed), str(step), str(parallel.rank()))[:15], 16))
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.rate(step) * group["rate"]
         batch = {k: v.to(self.device, non_blocking=True) for k, v in batch.items()}
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
-            value = loss(self.model, batch)
+            value = loss(batch)
         self.optimiser.zero_grad()
         value.backward()
         if self.config.clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimiser.step()
-        self.loss += value.detach()
+        self.loss += parallel.mean(value.detach())
         self.count += 1
         decay = min(self.config.average, (step + 1) / (step + 10))  # a young average follows closely
         theirs = self.model.state_dict()
@@ -155,10 +168,14 @@ class _Run:
         self.loss.zero_()
         self.count = 0
         self.rows.append(row)
-        write_text(self.folder / "log.jsonl", "".join(json.dumps(r) + "\n" for r in self.rows))
+        if parallel.rank() == 0:
+            write_text(self.folder / "log.jsonl", "".join(json.dumps(r) + "\n" for r in self.rows))
         return row
 
     def save(self, step: int) -> None:
+        """Write a checkpoint; the one before it stays, as what a damaged one is replaced by."""
+        if parallel.rank() > 0:
+            return
         state = {name: part.state_dict() for name, part in self.parts.items()} | {
             "identity": self.identity,
             "step": step,
@@ -167,29 +184,49 @@ class _Run:
             "count": self.count,
             "rows": json.dumps(self.rows),
         }
-        torch.save(state, buffer := io.BytesIO())
-        write_bytes(self.folder / "checkpoint.pt", buffer.getvalue())
+        torch.save(state | {"digest": sha256(canonical(state))}, buffer := io.BytesIO())
+        new, path, before = (self.folder / f"checkpoint{kind}.pt" for kind in (".new", "", ".before"))
+        write_bytes(new, buffer.getvalue())
+        if path.is_file():
+            path.replace(before)
+        new.replace(path)
 
     def resume(self) -> int:
         """Load the folder's checkpoint, if there is one; the step to go on from."""
-        path = self.folder / "checkpoint.pt"
-        if not path.is_file():
+        data = parallel.from_first(self._whole() if parallel.rank() == 0 else b"")
+        if not data:
             return 0
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)  # Adam counts its steps there
-        except Exception as error:
-            raise ValueError(f"{path}: not a readable checkpoint ({error}); delete it to start anew") from None
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)  # Adam counts its steps there
         if state["identity"] != self.identity:
             made = "another configuration, other data or other initial weights"
-            raise ValueError(f"{path}: made by {made}; delete it, or train into another folder")
+            raise ValueError(
+                f"{self.folder / 'checkpoint.pt'}: made by {made}; delete it, or train into another folder"
+            )
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         cpu, *cuda = state["random"]
         torch.set_rng_state(cpu)
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
+        if cuda and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(cuda[: torch.cuda.device_count()])
         self.loss, self.count, self.rows = state["loss"].to(self.device), state["count"], json.loads(state["rows"])
         return state["step"]
+
+    def _whole(self) -> bytes:
+        """The newest checkpoint that is undamaged; empty where there is none. torch sees no flipped bit: the digest."""
+        for path in (self.folder / f"checkpoint{kind}.pt" for kind in ("", ".before")):
+            if not path.is_file():
+                continue
+            data = path.read_bytes()
+            try:
+                state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+                if state.pop("digest") == sha256(canonical(state)):
+                    return data
+                fault = "its digest is another"
+            except Exception as error:
+                fault = str(error).split("\n")[0]
+            aside = path.replace(path.with_suffix(".damaged"))
+            warnings.warn(f"{path}: damaged ({fault}), kept as {aside.name}; the one before it is taken", stacklevel=2)
+        return b""
 
 
 def _weights_and_rest(model: nn.Module) -> list[dict[str, Any]]:
@@ -223,11 +260,12 @@ def read_log(folder: str | Path) -> pd.DataFrame:
 
 
 def _batches(samples, config: FitConfig, first: int, total: int) -> Iterable[dict[str, Tensor]]:
-    """Batches `first` to `total`, made ahead by worker processes."""
+    """This process's shares of batches `first` to `total`, made ahead by worker processes."""
+    mine = parallel.share(config.batch)
     return DataLoader(
         samples,
-        batch_size=config.batch,
-        sampler=range(first * config.batch, total * config.batch),
+        batch_size=len(mine),
+        sampler=_Places(first, total, config.batch, mine),
         num_workers=config.workers,
         prefetch_factor=8 if config.workers else None,
         multiprocessing_context="forkserver" if config.workers else None,  # a plain fork after torch ran can hang
@@ -235,6 +273,22 @@ def _batches(samples, config: FitConfig, first: int, total: int) -> Iterable[dic
         generator=torch.Generator(),  # its own: the global one belongs to the model
         pin_memory=torch.cuda.is_available(),
     )
+
+
+@dataclass(frozen=True)
+class _Places:
+    """The indices that a process draws, batch after batch."""
+
+    first: int
+    total: int
+    batch: int
+    mine: range
+
+    def __len__(self) -> int:
+        return (self.total - self.first) * len(self.mine)
+
+    def __iter__(self) -> Iterator[int]:
+        return (step * self.batch + place for step in range(self.first, self.total) for place in self.mine)
 
 
 def _quiet_worker(_: int) -> None:
