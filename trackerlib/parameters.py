@@ -2,10 +2,15 @@
 
 papermill warns about an unknown parameter and runs the default experiment, and takes YAML's text "1e-4" for a learning
 rate; here both are errors before anything starts. The cell holds one typed literal a line: `steps: int = 40  # help`.
+
+papermill writes values into a cell as Python. It escapes text; what is neither text, a number, a bool or None, nor a
+list or a mapping by text of such, it puts between quotes as it prints: a tuple could so bring code. Such values are
+refused, and with them what would arrive as another value, or not at all.
 """
 
 import ast
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +19,10 @@ from .config import near
 
 RUNNERS = ("out_dir", "inputs")  # filled by the runner, never by a profile or a user
 _PLAIN = {"str": str, "bool": bool, "int": int, "float": float, "list": list, "dict": dict}
+
+
+# What Python's parser raises at a text that is no literal, or nested too deep.
+UNREADABLE = (ValueError, SyntaxError, TypeError, RecursionError, MemoryError)
 
 
 class Parameter(NamedTuple):
@@ -34,9 +43,9 @@ def code_cells(notebook: Path) -> list[Cell]:
     """The code cells of a notebook file. Raises FileNotFoundError, or ValueError when it is no notebook."""
     try:
         cells = [cell for cell in json.loads(notebook.read_text())["cells"] if cell["cell_type"] == "code"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        return [Cell("".join(cell["source"]), tuple(cell["metadata"].get("tags", ()))) for cell in cells]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{notebook}: not a notebook of format 4 ({error})") from None
-    return [Cell("".join(cell["source"]), cell["metadata"].get("tags", ())) for cell in cells]
 
 
 def declared(notebook: Path) -> dict[str, Parameter]:
@@ -44,18 +53,22 @@ def declared(notebook: Path) -> dict[str, Parameter]:
     tagged = [cell for cell in code_cells(notebook) if "parameters" in cell.tags]
     if len(tagged) != 1:
         raise ValueError(f"{notebook}: {len(tagged)} cells tagged 'parameters', want exactly one")
-    found = {}
-    for node in ast.parse(tagged[0].source).body:
+    source, found = tagged[0].source, {}
+    try:
+        nodes = ast.parse(source).body
+    except UNREADABLE as error:
+        raise ValueError(f"{notebook}: the parameters cell is no Python ({error})") from None
+    for node in nodes:
+        text = (ast.get_source_segment(source, node) or "").partition("\n")[0]
         match node:
             case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=ast.expr() as value):
                 try:
                     found[name] = Parameter(annotation, ast.literal_eval(value))
-                except ValueError:
-                    raise ValueError(f"{notebook}: parameter {name}: {ast.unparse(value)!r} is no literal") from None
+                except UNREADABLE:
+                    raise ValueError(f"{notebook}: parameter {name}: {text!r} holds no literal") from None
                 _check(f"{notebook}: default of", name, found[name].default, found[name])
             case _:
-                line = ast.unparse(node).splitlines()[0]
-                raise ValueError(f"{notebook}: parameters cell: {line!r} is not `name: type = literal`")
+                raise ValueError(f"{notebook}: parameters cell: {text!r} is not `name: type = literal`")
     if "out_dir" not in found:
         raise ValueError(f'{notebook}: the parameters cell lacks `out_dir: str = ""` (where the stage writes)')
     return found
@@ -86,14 +99,39 @@ def from_text(notebook: Path, name: str, text: str) -> Any:
         return text
     try:
         return ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
-    except (ValueError, SyntaxError):
+    except UNREADABLE:
         return text  # of the wrong type now, unless the parameter may be text
 
 
 def _check(origin: str, name: str, value: Any, parameter: Parameter) -> None:
-    if not _fits(value, parameter.annotation):
+    if not _arrives(value):
+        wanted = "UTF-8 text, finite numbers under 64 bits, true, false, null, lists, and mappings by text of such"
+        raise ValueError(f"{origin} {name}: a value that a notebook cannot be given; it takes {wanted}")
+    try:
+        fits = _fits(value, parameter.annotation)
+    except ValueError as error:
+        raise ValueError(f"{origin} {name}: {error}") from None
+    if not fits:
         hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if parameter.type == "float" and type(value) is str else ""
         raise ValueError(f"{origin} {name} = {value!r} is {type(value).__name__}, want {parameter.type}{hint}")
+
+
+def _arrives(value: Any, depth: int = 20) -> bool:
+    """Whether papermill's cell gives a notebook this very value (see the head of this module)."""
+    match value:
+        case str():
+            return not any("\ud800" <= c <= "\udfff" for c in value)  # halves of a character: no UTF-8 has them
+        case bool() | None:
+            return True
+        case int():
+            return abs(value) < 2**63
+        case float():
+            return math.isfinite(value)
+        case list() if depth:
+            return all(_arrives(v, depth - 1) for v in value)
+        case dict() if depth:
+            return all(type(k) is str and _arrives(k) and _arrives(v, depth - 1) for k, v in value.items())
+    return False
 
 
 def _fits(value: Any, annotation: ast.expr) -> bool:

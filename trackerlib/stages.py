@@ -21,6 +21,9 @@ import functools
 import graphlib
 import itertools
 import json
+import math
+import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +32,14 @@ from typing import Any
 import yaml
 
 from .config import near
-from .parameters import code_cells, declared, from_text, resolved
+from .parameters import UNREADABLE, code_cells, declared, from_text, resolved
 from .provenance import canonical, code_digest, file_sha256, imports, sha256, syntax
 from .resources import resource
 
 SMOKE = "smoke"
 MANIFEST = "manifest.json"
-_ENTRY = {"needs", "for", "data", "files", "timeout"}
+_PART = r"\w[ -.0-\[\]-~]{0,99}"  # of a path below notebooks/ and results/: plain letters and signs, no slash
+_NAME = re.compile(f"{_PART}(/{_PART})*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -88,14 +92,15 @@ class Graph:
 
         results: the profile's folder. A manifest with a product missing is `stale`."""
         folder = results / name
+        key = self.keys[name]
         try:
             manifest = json.loads((folder / MANIFEST).read_text())
+            whole = all(os.path.isfile(folder / product) for product in manifest["outputs"])
+            return "fresh" if whole and manifest["key"] == key else "stale"
         except FileNotFoundError:
             return "unfinished" if folder.is_dir() and any(folder.iterdir()) else "not run"
-        except json.JSONDecodeError:
+        except (ValueError, LookupError, TypeError, RecursionError):  # no manifest that we wrote
             return "stale"
-        whole = all((folder / product).is_file() for product in manifest["outputs"])
-        return "fresh" if whole and manifest["key"] == self.keys[name] else "stale"
 
 
 def load_graph(profile: str = SMOKE, settings: Iterable[str] = (), notebooks: Path | None = None) -> Graph:
@@ -133,10 +138,16 @@ def stage_names(notebooks: Path | None = None) -> set[str]:
 
 
 def _entries(path: Path) -> dict[str, dict]:
-    entries = {name: entry or {} for name, entry in _yaml(path).items()}
+    entries = {name: {} if entry is None else entry for name, entry in _yaml(path).items()}
     for name, entry in entries.items():
-        for key in entry.keys() - _ENTRY:
-            raise ValueError(f"{path}: {name} has no key {key!r}{near(key, _ENTRY)}")
+        if not (isinstance(name, str) and _NAME.fullmatch(name) and isinstance(entry, dict)):
+            raise ValueError(f"{path}: {name!r} is no stage: want `folder/notebook: {{needs: [...], ...}}`")
+        for key, value in entry.items():
+            if key not in _ENTRY:
+                raise ValueError(f"{path}: {name} has no key {key!r}{near(str(key), _ENTRY)}")
+            if not _ENTRY[key](value):
+                raise ValueError(f"{path}: {name}: {key} cannot be {value!r}; see the head of trackerlib/stages.py")
+    for name, entry in entries.items():
         if entry.get("needs") == "all":
             entry["needs"] = [n for n, e in entries.items() if e.get("needs") != "all" and n != name]
         for need in entry.get("needs", []):
@@ -145,10 +156,36 @@ def _entries(path: Path) -> dict[str, dict]:
     return entries
 
 
+def _named(values: Any) -> bool:
+    return isinstance(values, dict) and all(isinstance(name, str) for name in values)
+
+
+def _texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+
+
+def _points_fit(grid: Any) -> bool:
+    """Whether a `for` maps parameters to values that can name folders."""
+    if not _named(grid) or not all(isinstance(values, list) for values in grid.values()):
+        return False
+    return all(re.fullmatch(_PART, f"{k}={v}", re.ASCII) for k, values in grid.items() for v in values)
+
+
+_ENTRY = {  # what a stage may say, and what is right there
+    "needs": lambda value: value == "all" or _texts(value),
+    "for": _points_fit,
+    "data": lambda value: isinstance(value, dict) and _texts([*value, *value.values()]),
+    "files": _texts,
+    "timeout": lambda value: type(value) in (int, float) and 0 < value < math.inf,
+}
+
+
 def _yaml(path: Path) -> dict:
     try:
         loaded = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # its constructors raise nearly anything
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(loaded, dict):
         raise ValueError(f"{path}: want a mapping of stages")
@@ -170,10 +207,13 @@ def _profiles(notebooks: Path, entries: Mapping, profile: str) -> dict[str, dict
     sections: dict[str, dict] = {name: {} for name in entries if "/" in name}
     for path in (notebooks / folder / "profiles.yaml" for folder in {Path(name).parent for name in sections}):
         for section, by_profile in (_yaml(path) if path.is_file() else {}).items():
-            stage = (path.parent / section).relative_to(notebooks).as_posix()
+            stage = f"{path.parent.relative_to(notebooks).as_posix()}/{section}"
             if stage not in sections:
                 raise ValueError(f"{path}: {section!r} is no stage{near(stage, sections)}")
-            sections[stage] = by_profile or {}
+            by_profile = {} if by_profile is None else by_profile
+            if not _named(by_profile) or not all(v is None or _named(v) for v in by_profile.values()):
+                raise ValueError(f"{path}: {section}: want `profile: {{parameter: value}}`")
+            sections[stage] = by_profile
     known = {SMOKE, *(p for by_profile in sections.values() for p in by_profile)}
     if profile not in known:
         raise ValueError(f"no profile is called {profile!r}{near(profile, known)}")
@@ -193,8 +233,8 @@ def _points(name: str, entry: Mapping) -> dict[str, dict[str, Any]]:
 def _stage(name: str, notebook: Path, entry: Mapping, needs: tuple[str, ...], values: Mapping[str, Any]) -> Stage:
     parameters = resolved(notebook, values, name)
     for parameter in itertools.chain(*entry.get("data", {}).items()):
-        if parameter not in parameters:
-            raise ValueError(f"stages.yaml: {name}: data: {notebook.name} has no parameter {parameter!r}")
+        if not isinstance(parameters.get(parameter), str):
+            raise ValueError(f"stages.yaml: {name}: data: {notebook.name} has no parameter {parameter!r} of text")
     if needs and "inputs" not in declared(notebook):
         raise ValueError(f"{notebook}: the parameters cell lacks `inputs: dict = {{}}` (folders of what it needs)")
     data, missing = _outside(entry, parameters)
@@ -219,8 +259,10 @@ def _outside(entry: Mapping, parameters: Mapping[str, Any]) -> tuple[dict[str, s
         name = parameters.get(file, file)
         if name in ("", "random"):
             continue
+        if not isinstance(name, str):
+            raise ValueError(f"stages.yaml: files: the parameter {file!r} names no file, it is {name!r}")
         places = (Path(name), resource("data", "weights", f"{name}.safetensors"), resource(*Path(name).parts))
-        found = next((place for place in places if place.is_file()), None)
+        found = next((place for place in places if os.path.isfile(place)), None)
         if found:
             digests[file] = file_sha256(found)
         else:
@@ -241,6 +283,7 @@ def code_hash(notebook: Path) -> str:
     magics = [line for line in lines if line.lstrip().startswith(("%", "!"))]
     try:
         tree = ast.parse("\n".join(line for line in lines if line not in magics))
-    except SyntaxError as error:
+        text = syntax(tree)
+    except UNREADABLE as error:
         raise ValueError(f"{notebook}: a code cell is no Python: {error}") from None
-    return sha256(syntax(tree), canonical(magics), code_digest(imports(tree)))
+    return sha256(text, canonical(magics), code_digest(imports(tree)))

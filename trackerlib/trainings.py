@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,13 +24,14 @@ from .config import configured, near
 from .data.crops import CropStore
 from .data.samplers import STRONG, Augmentation, PairSampler
 from .nn.checkpoints import save_weights
+from .parameters import UNREADABLE
 from .provenance import code_digest, sha256
 from .training import parallel
 from .training.loop import FitConfig, fit, read_log
 
 
 class Training(Protocol):
-    """What `train` wants of a class; its fields have defaults."""
+    """What `train` wants of a class whose fields have defaults; a `check()` is called before processes start."""
 
     def fit(self, folder: Path, device: torch.device, on_epoch: Callable[[dict], None]) -> pd.DataFrame: ...
 
@@ -71,12 +72,21 @@ class SiamFCTraining:
         kinds = {"real": 2, "still": 1, "rendered": 2}
         return PairSampler(self.stores, chosen[self.augmentation], kinds, search=self.search, seed=self.seed)
 
+    def check(self) -> None:
+        """Raises ValueError or FileNotFoundError for what could not be trained on."""
+        _ = self.samples, self.net
+
     @cached_property
     def net(self) -> siamfc.SiamFC:
         net = siamfc.SiamFC(self.width, self.bias).initialise(torch.Generator().manual_seed(self.seed))
         if self.init:
             net.load_state_dict(siamfc.load_siamfc(self.init).state_dict())
         return net
+
+    def settings(self) -> list[str]:
+        """Its values as `load_training` reads them."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return [f"{k}={','.join(v) if isinstance(v, tuple) else v}" for k, v in values.items()]
 
     @property
     def config(self) -> FitConfig:
@@ -128,7 +138,7 @@ def _typed(text: str, like: Any) -> Any:
         return tuple(part for part in text.split(",") if part)
     try:
         return ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
-    except (ValueError, SyntaxError):
+    except UNREADABLE:
         return text
 
 
@@ -149,9 +159,11 @@ def torchrun(
     -m trackerlib train NAME --out DIR --set ...
 
     Raises ValueError for what is wrong with the settings, RuntimeError with their last words when they fail."""
-    training = load_training(name, settings)  # a slip is told here, once
+    training = load_training(name, settings)  # a slip is told here, once and not by each
     if getattr(training, "batch", processes) % processes:
         raise ValueError(f"a batch of {training.batch} cannot be shared by {processes} processes; choose a multiple")
+    if hasattr(training, "check"):
+        training.check()
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // processes))
     run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "--max-restarts", "3"]
     job = ["-m", "trackerlib", "train", name, "--out", str(folder), "--device", device]

@@ -38,6 +38,16 @@ def test_a_video_file(tmp_path):
     assert clip.frames[0].mean() == pytest.approx(50, abs=2)
 
 
+def test_odd_files_are_passed_over_and_a_torn_first_image_is_named(images):
+    for odd in ("Thumbs.db", "._9.png", "notes.txt"):
+        (images / odd).write_bytes(b"\0")
+    cv2.imwrite(str(images / "8.JPG"), frame(50))
+    assert [path.name for path in load_clip(images).frames.paths] == ["8.JPG", "9.png", "10.png"]
+    (images / "8.JPG").write_bytes((images / "8.JPG").read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"8\.JPG: truncated image"):
+        load_clip(images, (1, 2, 3, 4))
+
+
 def test_without_a_box_there_is_nothing_to_start_from(images):
     assert load_clip(images).absent.all()
 

@@ -49,6 +49,26 @@ def test_the_list_of_a_copy_names_what_is_missing(tmp_path):
         load_dataset("got10k-val", tmp_path)
 
 
+def test_a_list_written_on_windows(tmp_path):
+    make(tmp_path)
+    (tmp_path / "val/list.txt").write_bytes(b"\xef\xbb\xbf" + NAME.encode() + b"\r\n\r\n")
+    assert list(load_dataset("got10k-val", tmp_path)) == [NAME]
+    (tmp_path / "val/list.txt").write_bytes(NAME.encode("utf-16"))
+    with pytest.raises(ValueError, match=r"list.txt: byte 1 is no UTF-8; write it again as plain text"):
+        load_dataset("got10k-val", tmp_path)
+
+
+def test_what_a_copy_may_lack_or_have_too_much(tmp_path):
+    make(tmp_path, meta_info__ini="[METAINFO]\nobject_class: dog\nresolution: (16, 12, 3)\n")
+    folder = tmp_path / "val" / NAME
+    (folder / "cover.label").unlink()
+    for odd in ("Thumbs.db", "._00000001.jpg", "00000001.txt"):
+        (folder / odd).write_bytes(b"\0")
+    sequence = load_dataset("got10k-val", tmp_path)[NAME]
+    assert (len(sequence), sequence.size, sequence.attributes, sequence.category) == (3, None, ("dog",), "dog")
+    assert not sequence.absent.any()  # nobody says so
+
+
 def test_the_test_split_has_one_box_a_sequence(tmp_path):
     name = "GOT-10k_Test_000001"
     make(tmp_path, "test", name, "1.5,2,3,4\n", images=5, cover__label="8\n" * 5)

@@ -50,6 +50,18 @@ def test_frames_come_in_numeric_order(tmp_path):
     assert numbers(load_otb(tmp_path)["Mine"]) == [9, 10, 100]
 
 
+def test_odd_files_and_line_ends(tmp_path):
+    make(tmp_path, "Mine", 3, {})
+    (tmp_path / "Mine/groundtruth_rect.txt").write_bytes(b"\xef\xbb\xbf1,1,5,6\r\n2\t3\t5\t6\r\n\xa03;4;5;6 \r\n\r\n")
+    for odd in ("Mine/img/Thumbs.db", "Mine/img/notes.txt", "Mine/attrs.txt", "list.txt"):
+        (tmp_path / odd).write_bytes(b"\0")
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / ".cache/img").mkdir(parents=True)
+    dataset = load_otb(tmp_path)
+    assert list(dataset) == ["Mine"]
+    np.testing.assert_array_equal(dataset["Mine"].boxes, [[0, 0, 5, 6], [1, 2, 5, 6], [2, 3, 5, 6]])
+
+
 def test_two_targets_and_the_withdrawn_one_of_human4(tmp_path):
     make(tmp_path, "Jogging", 2, {"groundtruth_rect.1.txt": rows(2), "groundtruth_rect.2.txt": rows(2, "5,5,5,5")})
     make(tmp_path, "Human4", 2, {"groundtruth_rect.1.txt": "", "groundtruth_rect.2.txt": rows(2)})

@@ -27,6 +27,17 @@ def test_boxes_and_lost_frames(tmp_path):
     np.testing.assert_array_equal(sequence.raw[1], [2, 2, 5, 6])
 
 
+def test_a_target_lost_without_a_box_and_annotations_alone(tmp_path):
+    make(tmp_path, "Mine", ["1,1,2,5,6,0", "2,0,0,0,0,1", "3,1,2,0,6,0", "4,1,2,5,6,0"])
+    for image in (tmp_path / "Mine/img").iterdir():
+        image.unlink()
+    sequence = load_dataset("tlp", tmp_path, names=["Mine"])["Mine"]
+    assert sequence.absent.tolist() == [False, True, False, False]  # the third is in view, its box is wrong
+    assert np.isnan(sequence.boxes[1:3]).all()
+    with pytest.raises(FileNotFoundError, match=r"img: no images there"):
+        sequence.frames[0]
+
+
 def test_tinytlp_is_the_first_600_frames_of_either_tree(tmp_path):
     make(tmp_path, "Sam", lines(601))
     sequence = load_dataset("tinytlp", tmp_path, names=["Sam"])["Sam"]

@@ -47,6 +47,16 @@ def test_one_based_rows_and_absent_ones(tmp_path):
         sequence.frames[0]
 
 
+def test_a_target_without_flags_and_images_of_other_names(tmp_path):
+    make(tmp_path, images=range(1, 254), bird1_1=rows(253))
+    (tmp_path / "anno/UAV123/att/bird1_1.txt").unlink()
+    for odd in ("cover.jpg", "Thumbs.db", "._000001.jpg"):
+        (tmp_path / "data_seq/UAV123/bird1" / odd).write_bytes(b"\0")
+    (tmp_path / "anno/UAV123/readme.txt").write_text("no boxes")
+    sequence = load_dataset("uav123", tmp_path, names=["bird1_1"])["bird1_1"]
+    assert (sequence.attributes, len(sequence.frames)) == ((), 253)
+
+
 def test_the_lists():
     assert (len(list_names("uav", "123")), len(list_names("uav", "20L"))) == (123, 20)
 

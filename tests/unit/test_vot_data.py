@@ -94,6 +94,20 @@ def test_tags_practical_and_metadata(tmp_path):
     assert sequence.size == (16, 12)
 
 
+def test_tags_too_long_are_cut_and_odd_files_passed_over(tmp_path):
+    files = {
+        "occlusion__tag": "1\r\n0\r\n1\r\n1\r\n",
+        "practical__txt": "\n",
+        "sequence": "width=2e9\nheight=12\nno line\n=",
+    }
+    make(tmp_path, "odd", [SQUARE] * 2, **files)
+    (tmp_path / "odd/color/Thumbs.db").write_bytes(b"\0")
+    (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfodd\r\n")
+    sequence = load_dataset("vot", tmp_path)["odd"]
+    assert sequence.tags["occlusion"].tolist() == [True, False]
+    assert (sequence.practical.tolist(), sequence.size) == ([0, 0], None)
+
+
 def test_a_workspace_and_its_own_list(tmp_path):
     for name in ("b", "a", "unlisted"):
         make(tmp_path / "sequences", name, [SQUARE])
@@ -138,6 +152,10 @@ def test_pysots_one_file_has_sizes_and_tags(tmp_path):
         ({"width": None}, r"VOT2018.json: book has no 'width'"),
         ({"gt_rect": [[1, 2, 3, 4]]}, r"VOT2018.json: book has 1 boxes and 2 img_names"),
         ({"occlusion": [0]}, r"VOT2018.json: book has 2 boxes and 1 occlusion"),
+        ({"occlusion": 1}, r"VOT2018.json: book cannot be read \('int' object is not iterable\); fetch the file again"),
+        ({"width": "wide"}, r"VOT2018.json: book cannot be read \(invalid literal"),
+        ({"img_names": [1, 2]}, r"VOT2018.json: book cannot be read"),
+        ({"img_names": [], "gt_rect": []}, r"VOT2018.json: book has 0 boxes and 0 img_names"),
         (
             {"gt_rect": [[1, 2, 3, 4], [1, 2, 3, 4, 5, 6]]},
             r"book, frame 2: 6 numbers where x,y,w,h or the four",

@@ -16,6 +16,7 @@ import json
 import os
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ import numpy as np
 
 from ..data.formats import Trajectory, read_rows
 from ..provenance import write_bytes, write_json, write_text
-from .layouts import Layout, layout_named, layout_of
+from .layouts import LAYOUTS, Layout, layout_named, layout_of
 
 try:
     import fcntl
@@ -64,11 +65,16 @@ class RunSet:
         """What `manifest.json` holds; {} for a folder of somebody else's results."""
         path = self.folder / "manifest.json"
         try:
-            return json.loads(path.read_text())
+            facts = json.loads(path.read_text())
         except FileNotFoundError:
             return {}
-        except json.JSONDecodeError as e:
-            raise ValueError(f"{path}, line {e.lineno}: {e.msg}; delete the folder and run again") from None
+        except (ValueError, RecursionError) as e:
+            line, what = getattr(e, "lineno", 1), getattr(e, "msg", e)
+            raise ValueError(f"{path}, line {line}: {what}; delete the folder and run again") from None
+        known = isinstance(facts, dict) and all(isinstance(facts.get(k, ""), str) for k in ("layout", "protocol"))
+        if not known or facts.get("layout", "otb") not in LAYOUTS:
+            raise ValueError(f"{path}: no manifest of a run set; delete the folder and run again")
+        return facts
 
     @property
     def layout(self) -> Layout:
@@ -184,12 +190,15 @@ class RunSet:
         return read_rows(path, columns=1)[:, 0] if path.exists() else None
 
     def maps(self, run: str) -> dict[str, np.ndarray] | None:
-        """Response maps by name, None where none were kept."""
+        """Response maps by name, None where none were kept. Raises ValueError naming a damaged file."""
         path = self._maps(run)
         if not path.exists():
             return None
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
+        try:
+            with zipfile.ZipFile(path) as pack:
+                return {name.removesuffix(".npy"): _array(pack.read(name)) for name in pack.namelist()}
+        except Exception as error:  # zip, zlib and numpy raise a dozen kinds
+            raise ValueError(f"{path}: no response maps ({error}); delete it and run again") from None
 
     def _boxes(self, run: str) -> Path:
         return self.layout.path(self.folder, _file_name(run))
@@ -202,6 +211,15 @@ class RunSet:
 
     def _error(self, run: str) -> Path:
         return self.folder / "errors" / f"{_file_name(run)}.txt"
+
+
+def _array(data: bytes) -> np.ndarray:
+    """The numbers of a `.npy` file as `savez` writes it. `numpy.load` would first allocate what the header claims."""
+    file = io.BytesIO(data)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("not of version 1.0")
+    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+    return np.frombuffer(bytearray(data), dtype, offset=file.tell()).reshape(shape, order="CF"[by_columns])
 
 
 def without_key(folder: str) -> str:

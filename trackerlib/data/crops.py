@@ -175,7 +175,7 @@ def cut_crops(
 
 def _cut_shards(parts: list[Part], folder: Path, cutting: Cutting, label: Callable, work: Callable) -> CropStore:
     tasks = [Shard(i // PARTS, parts[i : i + PARTS], folder, cutting) for i in range(0, len(parts), PARTS)]
-    records = sorted(label(work(Shard.cut, tasks)), key=lambda record: record["shard"])
+    records = sorted(label(_Counted(work(Shard.cut, tasks), len(tasks))), key=lambda record: record["shard"])
     if faults := [fault for record in records for fault in record["undecodable"]]:
         warnings.warn(f"{folder}: {len(faults)} frames left out: {faults[0]}{' ...' * (len(faults) > 1)}", stacklevel=2)
     tables = [
@@ -198,6 +198,20 @@ def _cut_shards(parts: list[Part], folder: Path, cutting: Cutting, label: Callab
     for left in (*beyond, *folder.glob(".*.part")):  # or of a process that was killed
         left.unlink()
     return CropStore(folder)
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """An iterable whose length is known beforehand, for a progress bar."""
+
+    items: Iterable
+    count: int
+
+    def __iter__(self) -> Iterator:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return self.count
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ def _from_record(file: Path, record: dict[str, Any], name: str) -> Sequence:
         rows, size = record["gt_rect"], (int(record["width"]), int(record["height"]))
         paths = tuple(file.parent / image for image in record["img_names"])
         given = {tag: [flag == 1 for flag in record[tag]] for tag in TAGS if record.get(tag)}  # []: not annotated
-        raw = np.full((len(rows), min(max(8, *map(len, rows)), MOST_NUMBERS)), np.nan)
+        raw = np.full((len(rows), min(max([8, *map(len, rows)]), MOST_NUMBERS)), np.nan)
         for row, numbers in zip(raw, rows, strict=True):
             row[: len(numbers)] = numbers
     except KeyError as e:

@@ -102,7 +102,7 @@ def fit(
                     run.save(done)
                     saved = time.monotonic()
     model.load_state_dict((run.average or run.model).state_dict())
-    return read_log(folder)
+    return pd.DataFrame(run.rows)
 
 
 class _Run:

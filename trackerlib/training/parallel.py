@@ -25,7 +25,10 @@ def joined(device: str = "cpu") -> Iterator[torch.device]:
     mine = torch.device(f"cuda:{os.environ['LOCAL_RANK']}") if device == "cuda" else torch.device(device)
     if mine.type == "cuda":
         torch.cuda.set_device(mine)
-    dist.init_process_group("nccl" if mine.type == "cuda" else "gloo")
+    store, number, count = next(dist.rendezvous("env://"))
+    # torchrun's store outlives those that it restarts, and with it the addresses of the dead
+    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group("nccl" if mine.type == "cuda" else "gloo", store=store, rank=number, world_size=count)
     try:
         yield mine
         dist.barrier()  # nobody leaves while the first still writes
@@ -120,9 +123,10 @@ class SharedNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        of = (1, -1, 1, 1)
-        middle = mean(x.float().mean((0, 2, 3)))
-        centred = x.float() - middle.view(of)
+        of, dtype = (1, -1, 1, 1), x.dtype
+        x = x.to(self.running_mean.dtype)  # of an autocast's half precision
+        middle = mean(x.mean((0, 2, 3)))
+        centred = x - middle.view(of)
         variance = mean(centred.square().mean((0, 2, 3)))
         count = world() * x.numel() / x.shape[1]
         with torch.no_grad():
@@ -130,4 +134,4 @@ class SharedNorm(nn.BatchNorm2d):
             self.running_mean.lerp_(middle, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         y = centred * torch.rsqrt(variance + self.eps).view(of)
-        return (y * self.weight.view(of) + self.bias.view(of) if self.affine else y).to(x.dtype)
+        return (y * self.weight.view(of) + self.bias.view(of) if self.affine else y).to(dtype)
