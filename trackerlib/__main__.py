@@ -201,7 +201,7 @@ def prepare_data(name, root, out, every, stills, quality, videos, seed, schedule
 @click.option("--json", "file", type=PATH, help="also write the ratios to this file")
 @click.option(
     "--only",
-    type=click.Choice(["trackers", "costs", "detect", "search", "engine", "peers", "viewer"]),
+    type=click.Choice(["trackers", "costs", "detect", "search", "engine", "training", "peers", "cluster", "viewer"]),
     help="a part of it; all take a quarter of an hour",
 )
 def bench(file, only) -> None:
@@ -211,8 +211,9 @@ def bench(file, only) -> None:
     ipywidgets, where Chromium and playwright are."""
     from .bench.speed import main
     from .show.speed_viewer import VIEWER_FIGURES, bench_viewer
+    from .speed_cluster import CLUSTER_FIGURES, bench_cluster
 
-    main(file, only, {"viewer": (bench_viewer, VIEWER_FIGURES)})
+    main(file, only, {"cluster": (bench_cluster, CLUSTER_FIGURES), "viewer": (bench_viewer, VIEWER_FIGURES)})
 
 
 @cli.command()

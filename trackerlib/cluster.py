@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import dask
 import torch
 from distributed import Client, KilledWorker, LocalCluster, Nanny, as_completed, get_worker
 
@@ -69,18 +70,16 @@ def local_cluster(workers: int = 0, device: str = "cpu") -> LocalCluster:
     count = workers or gpus or os.cpu_count() or 1
     threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // count))
     here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "security": True, "threads_per_worker": 1}
+    # dask would have malloc give back what a network's layers free, and take it again: most of the time went there
+    environ = {"MALLOC_TRIM_THRESHOLD_": None, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     cluster = LocalCluster(n_workers=0, **here)
     options = cluster.new_worker_spec()[0]["options"]
+    options["silence_logs"] = logging.CRITICAL  # their runs' errors come home; when they end they complain
     for index in range(count):
-        env = {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        own = {
-            "env": env,
-            "silence_logs": logging.CRITICAL,
-        }  # their runs' errors come home; when they end they complain
-        if gpus:
-            own |= {"env": env | {"CUDA_VISIBLE_DEVICES": str(index % gpus)}, "resources": {"GPU": 1}}
+        own = {"env": {"CUDA_VISIBLE_DEVICES": str(index % gpus)}, "resources": {"GPU": 1}} if gpus else {}
         cluster.worker_spec[index] = {"cls": Nanny, "options": options | own}
-    cluster.sync(cluster._correct_state)
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": environ}):
+        cluster.sync(cluster._correct_state)
     return cluster
 
 
@@ -243,14 +242,17 @@ class ClusterEngine:
 
 
 def _units(jobs: list[Job], lanes: int, workers: int) -> Iterator[list[Job]]:
-    """Batches of runs: those on one video together, which decode its frames once, and else those of equal length, which
-    leave no lane idle; some for every worker, none so long that its loss hurts."""
+    """Some for every worker, none so long that its loss hurts. A unit of several batches holds the runs on a video
+    together, which decode its frames once; one of a single batch, runs of like length, which leave no lane idle."""
+    batches = -(-len(jobs) // lanes)
+    size = lanes * min(max(batches // (4 * max(workers, 1)), 1), _BATCHES)
     frames: dict[str, int] = {}
     for job in jobs:
         frames[job.run.sequence] = frames.get(job.run.sequence, 0) + len(job.run)
-    order = sorted(jobs, key=lambda j: (-frames[j.run.sequence], j.run.sequence, -len(j.run)))
-    batches = -(-len(jobs) // lanes)
-    size = lanes * min(max(batches // (4 * max(workers, 1)), 1), _BATCHES)
+    together = (
+        (lambda j: (frames[j.run.sequence], j.run.sequence, len(j.run))) if size > lanes else lambda j: len(j.run)
+    )
+    order = sorted(jobs, key=together, reverse=True)
     yield from (order[i : i + size] for i in range(0, len(order), size))
 
 

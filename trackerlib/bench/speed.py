@@ -54,7 +54,7 @@ def bench(device: str = "cpu", frames: int = 24, rounds: int = 3) -> dict[str, f
         "lanes": lambda: track_videos(fast, videos, boxes),
         "network": lambda: [fast.net.embed(x) for _ in range(8)],
         "crops": lambda: [context_crops(image, centres, sides, SEARCH, centres.new_zeros(3)) for _ in range(20)],
-        "padded": lambda: [_padded_crop(videos[0][0], *place) for _ in range(20) for place in places],
+        "padded": lambda: [padded_crop(videos[0][0], *place) for _ in range(20) for place in places],
     }
     timed = in_turns(work, rounds, device)
     ratio = lambda a, b: float(np.median(timed[a] / timed[b]))  # noqa: E731
@@ -126,13 +126,13 @@ def _plain_loop(net, video: list[np.ndarray], box: Tensor, device: str, layout=t
     to_net = lambda crops: (  # noqa: E731
         torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device, torch.float32, memory_format=layout)
     )
-    template = net.embed(to_net([_padded_crop(video[0], centre, side, EXEMPLAR)]))
+    template = net.embed(to_net([padded_crop(video[0], centre, side, EXEMPLAR)]))
     side *= SEARCH / EXEMPLAR
     hann = np.outer(np.hanning(272), np.hanning(272))
     hann /= hann.sum()
     for image in video[1:]:
         factors = [c.step**k for k in (-1, 0, 1)]
-        x = net.embed(to_net([_padded_crop(image, centre, side * f) for f in factors]))
+        x = net.embed(to_net([padded_crop(image, centre, side * f) for f in factors]))
         scores = (1e-3 * F.conv2d(x, template)).cpu().numpy()[:, 0]
         fine = np.stack([cv2.resize(s, (272, 272), interpolation=cv2.INTER_CUBIC) for s in scores])
         fine[[0, 2]] *= c.penalty
@@ -145,7 +145,7 @@ def _plain_loop(net, video: list[np.ndarray], box: Tensor, device: str, layout=t
         side *= 1 - c.scale_lr + c.scale_lr * factors[best]
 
 
-def _padded_crop(image: np.ndarray, centre: Tensor, side: Tensor | float, out: int = SEARCH) -> np.ndarray:
+def padded_crop(image: np.ndarray, centre: Tensor, side: Tensor | float, out: int = SEARCH) -> np.ndarray:
     """Pad the whole frame by its mean where the crop needs it, slice, resize."""
     side = round(float(side))
     x, y = (round(float(v) - side / 2) for v in centre)
@@ -158,18 +158,21 @@ def _padded_crop(image: np.ndarray, centre: Tensor, side: Tensor | float, out: i
 def main(json: Path | None = None, only: str | None = None, more: Mapping[str, Part] | None = None) -> None:
     """Print every ratio on each device there is, and write them as one flat object.
 
-    only: "trackers", "costs", "detect", "search", "engine", "peers" or one of `more`; by default all. more: parts that
-    stand above this one, by name: what measures, and what its figures are."""
+    only: "trackers", "costs", "detect", "search", "engine", "training", "peers" or one of `more`; by default all.
+    more: parts that stand above this one, by name: what measures, and what its figures are."""
     from .speed_costs import COST_FIGURES, bench_costs
     from .speed_detect import DETECT_FIGURES, bench_detect
     from .speed_engine import ENGINE_FIGURES, bench_engine
     from .speed_peers import PEER_FIGURES, bench_peers
     from .speed_search import SEARCH_FIGURES, bench_search
+    from .speed_training import TRAINING_FIGURES, bench_training
 
-    figures = FIGURES | COST_FIGURES | DETECT_FIGURES | SEARCH_FIGURES | ENGINE_FIGURES | PEER_FIGURES
+    figures = (
+        FIGURES | COST_FIGURES | DETECT_FIGURES | SEARCH_FIGURES | ENGINE_FIGURES | TRAINING_FIGURES | PEER_FIGURES
+    )
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     each = {"trackers": bench, "costs": bench_costs, "detect": bench_detect, "search": bench_search}
-    each["engine"] = bench_engine
+    each |= {"engine": bench_engine, "training": bench_training}
     jobs = [(kind, d, job) for kind, job in each.items() for d in devices]
     jobs.append(("peers", "cpu", lambda _: bench_peers()))
     for kind, (measure, described) in (more or {}).items():
