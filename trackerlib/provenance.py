@@ -112,13 +112,14 @@ def _trees(modules: Iterable[str]) -> list[str]:
             package = name if path.name == "__init__.py" else name.rpartition(".")[0]
             if name == "__main__":  # `python -m pack.module`
                 package = getattr(sys.modules[name], "__package__", None) or ""
-            seen[name], imported = _parse(path, package, path.stat().st_mtime_ns)
+            at = path.stat()
+            seen[name], imported = _parse(path, package, (at.st_mtime_ns, at.st_size, at.st_ino))
             todo += [i for i in imported if _is_ours(i) or not _is_ours(name)]
     return [f"{name}={seen[name]}" for name in sorted(seen)]
 
 
 @functools.lru_cache(maxsize=512)
-def _parse(path: Path, package: str, mtime: int) -> tuple[str, tuple[str, ...]]:
+def _parse(path: Path, package: str, version: tuple[int, ...]) -> tuple[str, tuple[str, ...]]:
     tree = ast.parse(path.read_text(), str(path))
     return sha256(syntax(tree)), tuple(sorted(set(imports(tree, package))))
 

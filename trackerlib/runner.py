@@ -254,7 +254,7 @@ def _prepare(folder: Path, key: str, restart: bool) -> Path | None:
         begun = folder / PARAMETERS
         if not begun.is_file():
             raise ValueError(f"{folder}: holds files but no {PARAMETERS}, so no stage made it; move it away")
-        if restart or json.loads(begun.read_text())["key"] != key:
+        if restart or _key(begun) != key:
             if _took_long(folder):
                 kept = folder.with_name(f"{folder.name}.superseded")
                 if kept.exists():
@@ -267,11 +267,22 @@ def _prepare(folder: Path, key: str, restart: bool) -> Path | None:
     return kept
 
 
+def _key(begun: Path) -> str | None:
+    """The key under which a folder was begun; None where a damaged file does not tell."""
+    try:
+        return json.loads(begun.read_text())["key"]
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
 def _took_long(folder: Path) -> bool:
     """Holds a training's checkpoint, or was finished in another profile than smoke."""
     manifest = folder / MANIFEST
     trained = next(folder.rglob("fit/checkpoint.pt"), None) is not None
-    return trained or (manifest.is_file() and json.loads(manifest.read_text())["profile"] != SMOKE)
+    try:
+        return trained or (manifest.is_file() and json.loads(manifest.read_text())["profile"] != SMOKE)
+    except (ValueError, LookupError, TypeError):  # damaged: who knows
+        return True
 
 
 def _edited(stage: Stage) -> bool:

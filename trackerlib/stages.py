@@ -88,7 +88,8 @@ class Graph:
         return [name for name in self.stages if name in wanted]
 
     def state(self, name: str, results: Path) -> str:
-        """`fresh`, `stale` (done under another key), `unfinished` (begun, no manifest) or `not run`.
+        """`fresh`, `stale` (done under another key), `damaged` (its manifest cannot be read), `unfinished` (begun, no
+        manifest) or `not run`.
 
         results: the profile's folder. A manifest with a product missing is `stale`."""
         folder = results / name
@@ -100,7 +101,7 @@ class Graph:
         except FileNotFoundError:
             return "unfinished" if folder.is_dir() and any(folder.iterdir()) else "not run"
         except (ValueError, LookupError, TypeError, RecursionError):  # no manifest that we wrote
-            return "stale"
+            return "damaged"
 
 
 def load_graph(profile: str = SMOKE, settings: Iterable[str] = (), notebooks: Path | None = None) -> Graph:

@@ -257,7 +257,7 @@ def _graph(root: Path) -> None:
 
 
 def _state(root: Path) -> None:
-    assert Graph("smoke", {}, {"a": "0"}).state("a", root) in ("fresh", "stale", "unfinished")
+    assert Graph("smoke", {}, {"a": "0"}).state("a", root) in ("fresh", "stale", "damaged", "unfinished")
 
 
 def _image(suffix: str) -> Callable[[Path], None]:

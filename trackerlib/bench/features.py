@@ -5,6 +5,7 @@ in memory, and in a folder where one is given; both are bounded, and the least r
 
 import os
 import secrets
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -67,10 +68,16 @@ class FeatureCache:
             return
         parts = {str(i): part for i, part in enumerate(value)} if isinstance(value, tuple) else {"all": value}
         data = safetensors.torch.save({part: tensor.contiguous().cpu() for part, tensor in parts.items()})
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")  # not flushed: it can be made anew
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+            temporary.replace(path)
+        except OSError as error:  # a full disk: what is not kept is computed again
+            temporary.unlink(missing_ok=True)
+            warnings.warn(f"{self.folder}: no longer kept there ({error.strerror})", stacklevel=2)
+            self.folder = None
+            return
         self._stored += len(data) - self._files.pop(path, 0)
         self._files[path] = len(data)
         while self._stored > self.disk and len(self._files) > 1:

@@ -2,6 +2,7 @@
 
     <tracker>-<key8>/manifest.json            what determined the outcome, and where it ran
     <tracker>-<key8>/...                      boxes and seconds a frame, as the run set's layout wants them (`layouts`)
+    <tracker>-<key8>/sums/<run>.sha256        of the run's file, as it was written
     <tracker>-<key8>/maps/<run>.npz           response maps, where they were asked for
     <tracker>-<key8>/errors/<run>.txt         the traceback of a run that failed
     <tracker>-<key8>/claims/<run>             locked by the process that is at work on a run
@@ -25,13 +26,16 @@ from typing import Any
 import numpy as np
 
 from ..data.formats import Trajectory, read_rows
-from ..provenance import write_bytes, write_json, write_text
+from ..provenance import sha256, write_bytes, write_json, write_text
 from .layouts import LAYOUTS, Layout, layout_named, layout_of
 
 try:
     import fcntl
 except ImportError:  # Windows: one process at a time on a results folder
     fcntl = None
+
+
+_REMEDY = "; delete it and run again"
 
 
 class RunSet:
@@ -49,14 +53,22 @@ class RunSet:
     def open(cls, root: str | Path, manifest: Mapping[str, Any]) -> RunSet:
         """The run set `<root>/<tracker>-<key8>` of a manifest, which must hold `tracker` and `key`.
 
-        A folder that exists is continued, with its manifest; one made under another key is a ValueError."""
+        A folder that exists is continued, with its manifest; one made under another key is a ValueError. A damaged
+        manifest is named in a warning and written anew: the folder's name tells the key."""
         tracker, key = manifest["tracker"], manifest["key"]
         runs = cls(Path(root) / f"{_file_name(tracker)}-{key[:8]}")
         if not (runs.folder / "manifest.json").exists():
             if runs.names():
                 raise ValueError(f"{runs.folder}: results without a manifest.json; move them away")
             write_json(runs.folder / "manifest.json", dict(manifest))
-        elif (found := runs.manifest.get("key")) != key:
+            return runs
+        try:
+            found = runs.manifest.get("key")
+        except ValueError:
+            warnings.warn(f"{runs.folder / 'manifest.json'}: damaged; it is written anew", stacklevel=2)
+            write_json(runs.folder / "manifest.json", dict(manifest))
+            return runs
+        if found != key:
             raise ValueError(f"{runs.folder}: made under key {found}, not {key}; move it away or choose another folder")
         return runs
 
@@ -91,6 +103,14 @@ class RunSet:
         """The runs that are done."""
         return [run for run, _ in self.layout.runs(self.folder)] if self.folder.is_dir() else []
 
+    def files(self) -> dict[str, Path]:
+        """The result files by `name_key` of their run. Raises as `Layout.files` does, and ValueError for a file that is
+        not as it was written."""
+        found = self.layout.files(self.folder)
+        for run in self.names():
+            self._check_sum(run)
+        return found
+
     def has(self, run: str, length: int | None = None, maps: bool = False) -> bool:
         """Whether a run is done: its file is there, with a row for each of `length` frames; with `maps`, those too.
 
@@ -101,10 +121,12 @@ class RunSet:
         try:
             rows = len(self.layout.read(path))
             fault = "" if length in (None, rows) else f"{path}: {rows} rows for {length} frames"
+            if not fault:
+                self._check_sum(run)
         except ValueError as e:
             fault = str(e)
         if fault:
-            warnings.warn(f"{fault}; the run is done again", stacklevel=2)
+            warnings.warn(f"{fault.removesuffix(_REMEDY)}; the run is done again", stacklevel=2)
         return not fault
 
     def write(
@@ -130,7 +152,9 @@ class RunSet:
             write_bytes(self._maps(run), buffer.getvalue())
         if times is not None:
             write_text(self._times(run), "".join(f"{t:.6f}\n" for t in np.asarray(times)).replace("nan", "NaN"))
-        write_text(self._boxes(run), self.layout.text(boxes, codes))
+        text = self.layout.text(boxes, codes)
+        write_text(self._sum(run), sha256(text))
+        write_text(self._boxes(run), text)
         self._error(run).unlink(missing_ok=True)
 
     @contextmanager
@@ -177,11 +201,14 @@ class RunSet:
         return {path.stem: path.read_text() for path in sorted((self.folder / "errors").glob("*.txt"))}
 
     def read(self, run: str) -> np.ndarray:
-        """Boxes of a run, `(T, 4)` float64, 0-based; NaN where a restart left none. Raises as `read_rows` does."""
+        """Boxes of a run, `(T, 4)` float64, 0-based; NaN where a restart left none. Raises as `trajectory` does."""
+        self._check_sum(run)
         return self.layout.read_boxes(self._boxes(run))
 
     def trajectory(self, run: str) -> Trajectory:
-        """A run's rows and codes, in the layout's own coordinates."""
+        """A run's rows and codes, in the layout's own coordinates. Raises ValueError, naming file and line, for a file
+        that cannot be read or is not as it was written."""
+        self._check_sum(run)
         return self.layout.read(self._boxes(run))
 
     def times(self, run: str) -> np.ndarray | None:
@@ -199,6 +226,15 @@ class RunSet:
                 return {name.removesuffix(".npy"): _array(pack.read(name)) for name in pack.namelist()}
         except Exception as error:  # zip, zlib and numpy raise a dozen kinds
             raise ValueError(f"{path}: no response maps ({error}); delete it and run again") from None
+
+    def _check_sum(self, run: str) -> None:
+        """Results of ours have one; somebody else's have none."""
+        path, file = self._boxes(run), self._sum(run)
+        if file.is_file() and path.is_file() and file.read_text() != sha256(path.read_bytes()):
+            raise ValueError(f"{path}: not as it was written{_REMEDY}")
+
+    def _sum(self, run: str) -> Path:
+        return self.folder / "sums" / f"{_file_name(run)}.sha256"
 
     def _boxes(self, run: str) -> Path:
         return self.layout.path(self.folder, _file_name(run))

@@ -301,8 +301,7 @@ def _score_folder(
     runs: RunSet, dataset: Dataset, plan: Plan, rule: Convention, notes: list[str]
 ) -> Iterator[tuple[str, tuple[int, Values]]]:
     """For each sequence the frames judged and the share of them that pass, over all its runs."""
-    layout = runs.layout
-    files = layout.files(runs.folder)
+    layout, files = runs.layout, runs.files()
     wanted = [run.name for planned in plan.values() for run, _ in planned]
     check_complete(runs, [w for w in wanted if name_key(w) not in files], f"{len(wanted)} runs on {dataset.name}")
     for name, planned in plan.items():

@@ -313,7 +313,7 @@ def _score_folder(runs: RunSet, dataset: Dataset, rule: Supervised, notes: list[
 def _files(runs: RunSet, dataset: Dataset) -> dict[str, list[Path]]:
     if not runs.layout.coded:
         raise ValueError(f"{runs.folder}: no baseline/<sequence>/<sequence>_001.txt; these are not supervised results")
-    found = runs.layout.files(runs.folder)
+    found = runs.files()
     keys = {s: [name_key(f"{s}_{k:03d}") for k in range(1, REPETITIONS + 1)] for s in dataset}
     files = {s: [found[key] for key in of if key in found] for s, of in keys.items()}
     missing = [s for s, of in files.items() if not of]

@@ -55,6 +55,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     Raises ValueError when the file is not what its name says: a pickle with code in it is refused, not run."""
     path = Path(path)
     if path.suffix == ".safetensors":
+        if (written := provenance(path).get("sha256")) and written != file_sha256(path):
+            raise ValueError(f"{path}: not as it was saved, by the sha256 in {path.stem}.json; copy both again")
         try:
             tensors = safetensors.torch.load_file(path)
         except Exception as error:

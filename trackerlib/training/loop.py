@@ -225,7 +225,7 @@ class _Run:
             except Exception as error:
                 fault = str(error).split("\n")[0]
             aside = path.replace(path.with_suffix(".damaged"))
-            warnings.warn(f"{path}: damaged ({fault}), kept as {aside.name}; the one before it is taken", stacklevel=2)
+            warnings.warn(f"{path}: damaged ({fault}), kept as {aside.name}; the one before it is taken, if any", stacklevel=2)
         return b""
 
 
