@@ -245,7 +245,7 @@ def _is_of(manifest: Path, dataset: Dataset) -> bool:
 
 def _of(runs: RunSet, sequence: Sequence) -> Iterator[StoredRun]:
     """The runs of a sequence in a run set, as its protocol names them."""
-    files, manifest = runs.files(), runs.manifest
+    files, manifest = runs.layout.files(runs.folder), runs.manifest
     chosen = protocol(runs.protocol, **manifest.get("protocol_parameters", {}))
     if not (sequence.boxes[0, 2:] > 0).all():  # without truth; the protocol wants a box, and its runs are known by name
         sequence = replace(sequence, boxes=np.ones_like(sequence.boxes), raw=None, absent=None)

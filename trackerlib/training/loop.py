@@ -225,7 +225,8 @@ class _Run:
             except Exception as error:
                 fault = str(error).split("\n")[0]
             aside = path.replace(path.with_suffix(".damaged"))
-            warnings.warn(f"{path}: damaged ({fault}), kept as {aside.name}; the one before it is taken, if any", stacklevel=2)
+            remedy = f"kept as {aside.name}; the one before it is taken, if any"
+            warnings.warn(f"{path}: damaged ({fault}), {remedy}", stacklevel=2)
         return b""
 
 
