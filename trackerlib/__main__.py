@@ -7,38 +7,31 @@ A mistake is one line on stderr and exit code 2 (`TRK_DEBUG=1` shows the traceba
 import os
 import sys
 import warnings
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import click
 
-PATH = click.Path(path_type=Path)
-RESULTS = click.option("--results", type=PATH, default=Path("results"), show_default=True)
-PROFILE = click.option("--profile", default="smoke", show_default=True, help="smoke, small, paper")
-SETTINGS = click.option("--set", "settings", multiple=True, metavar="STAGE.PARAM=VALUE", help="change a parameter")
-FORMATS = click.Choice(["table", "csv", "json", "latex", "html"])
-FORMAT = click.option("--format", "form", type=FORMATS, default="table", show_default=True)
-ROOT = click.option("--root", type=PATH, help="where the dataset's files are")
-_TRACKERS = (
-    "siamfc (5 scales), siamfc-3s, dsiam, dsiamm, dsiamm-vgg19 (needs --weights), siamemory, rolo, "
-    "rolo-heatmap, yolo-sort, goturn, kcf, kcf-grey, kcf-scale, or your own module:Class"
+from .data_commands import data
+from .options import (
+    CONVENTION,
+    DEVICE,
+    DTYPE,
+    FORMAT,
+    PATH,
+    PROFILE,
+    PROTOCOLS,
+    RESULTS,
+    ROOT,
+    SCHEDULER,
+    SEQUENCES,
+    SETTINGS,
+    TRACKER,
+    WEIGHTS,
+    WORKERS,
+    dask_cluster,
+    workplace,
 )
-TRACKER = click.option("--tracker", default="siamfc-3s", show_default=True, help=_TRACKERS)
-_WEIGHTS = (
-    "a weights file, or shipped ones: siamfc, siamfc-quarter (5 times as fast), dsiam, dsiamm, siamemory, rolo, "
-    "rolo-heatmap, rolo-yolo, goturn; default the tracker's"
-)
-WEIGHTS = click.option("--weights", help=_WEIGHTS)
-DTYPE = click.option("--dtype", default="float32", show_default=True, help="float32, or bfloat16 where the chip has it")
-_CONVENTIONS = "whose numbers: otb, uav, got10k, vot2015, ...; by default the dataset's and protocol's own"
-CONVENTION = click.option("--convention", help=_CONVENTIONS)
-_PROTOCOLS = """OPE, TRE, SRE, supervised; parameters after a colon: supervised:bounded=true,repetitions=1; several at
-once share lanes and decoded frames"""
-SEQUENCES = click.option("--sequences", type=click.IntRange(0), default=0, help="how many, from the first; 0 for all")
-DEVICE = click.option("--device", default="cpu", show_default=True)
-SCHEDULER = click.option("--scheduler", metavar="ADDRESS", help="do the work on this dask cluster, tcp://HOST:8786")
-WORKERS = click.option("--workers", type=click.IntRange(0), default=0, help="on so many processes of this machine")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -123,80 +116,6 @@ def report(profile, results) -> None:
     click.echo(f"{sentence(compare(folder))}\nreport: {page} and {sheet}")
 
 
-@cli.group()
-def data() -> None:
-    """The datasets that have a name."""
-
-
-@data.command("list")
-@ROOT
-def list_data(root) -> None:
-    """Name every dataset; with --root, say what of it is there, what is missing and where to get it."""
-    from .data.check import survey
-
-    for line in survey(root):
-        click.echo(line)
-
-
-@data.command("check")
-@click.argument("name")
-@ROOT
-def check_data(name, root) -> None:
-    """Load a dataset, decode every frame, hold counts and sizes against the benchmark's, and say what is there."""
-    from .data.check import check
-    from .progress import progress
-
-    click.echo(check(name, root, lambda sequences: progress(sequences, label=f"reading {name}")))
-
-
-@data.command("fetch")
-@click.argument("name")
-@click.option("--root", type=PATH, required=True, help="folder to put it into; archives lie in its folder downloads")
-def fetch_data(name, root) -> None:
-    """Download a dataset and unpack it; a second call goes on where the first one ended.
-
-    An archive that lies in ROOT/downloads already is used without a network. What cannot be had is named, with its
-    URLs and the place where it is to be put by hand. A dataset's terms of use are its authors': see `data list`."""
-    from .data import DATASETS
-    from .fetch import fetch
-
-    folder = fetch(name, root, click.echo)
-    check_it = f"; python -m trackerlib data check {name} --root {folder}" if name in DATASETS else ""
-    click.echo(f"{name}: in {folder}{check_it}")
-
-
-@data.command("prepare")
-@click.argument("name")
-@ROOT
-@click.option("--out", type=PATH, required=True, help="folder of the packed crops")
-@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="one frame in so many")
-@click.option("--stills", type=click.IntRange(0), default=0, help="textured boxes cut a frame, pairs without motion")
-@click.option("--quality", type=click.IntRange(0, 100), default=0, help="of JPEG (the release: 90); 0: uncompressed")
-@click.option("--videos", type=click.IntRange(0), default=0, help="how many, from the first; 0 for all")
-@click.option("--seed", default=0, show_default=True)
-@SCHEDULER
-@WORKERS
-def prepare_data(name, root, out, every, stills, quality, videos, seed, scheduler, workers) -> None:
-    """Cut a dataset into packed, memory-mapped context crops for training.
-
-    In this process, or by several (--workers, --scheduler); what is there and undamaged stays, so that a run that was
-    stopped goes on."""
-    from .data import parts_of
-    from .data.crops import cut_crops
-    from .progress import progress
-
-    options = {"count": videos} if name == "rendered-train" and videos else {}
-    parts = parts_of(name, root, **options)[: videos or None]
-    shards = lambda found: progress(found, label=f"cutting {name}")  # noqa: E731
-    source = "rendered" if name.startswith("rendered") else "real"
-    with _workplace(scheduler, workers) as client:
-        work = partial(_cluster().spread, client) if client else map
-        store = cut_crops(parts, out, source, every, stills, seed, shards, quality, work)
-    facts = store.manifest
-    click.echo(f"{out}: {facts['crops']:,} crops of {facts['sequences']:,} sequences, {facts['bytes'] / 1e9:.2f} GB")
-    click.echo(f"digest {facts['digest']}")
-
-
 @cli.command()
 @click.option("--json", "file", type=PATH, help="also write the ratios to this file")
 @click.option(
@@ -222,7 +141,7 @@ def bench(file, only) -> None:
 @click.option("--dataset", "name", required=True, help="rendered, otb, otb100, vot2018, ... (see `data list`)")
 @ROOT
 @SEQUENCES
-@click.option("--protocol", "protocols", multiple=True, default=["OPE"], show_default=True, help=_PROTOCOLS)
+@click.option("--protocol", "protocols", multiple=True, default=["OPE"], show_default=True, help=PROTOCOLS)
 @click.option("--results", type=PATH, default=Path("results/evaluate"), show_default=True)
 @click.option("--lanes", default="1", show_default=True, help="targets tracked in one batch, or auto: measured first")
 @DEVICE
@@ -281,10 +200,10 @@ def evaluate(
     lanes = lanes if lanes == "auto" else int(lanes)
     warnings.simplefilter("ignore", FailedRuns)  # they are listed below
     options = {"lanes": lanes, "keep_maps": keep == "maps", "seed": seed, "cache": cache}
-    with _workplace(scheduler, workers, device) as client:
+    with workplace(scheduler, workers, device) as client:
         if client:
-            run_protocols = partial(_cluster().evaluate, client=client)
-            load_tracker = partial(_cluster().load_tracker_for, client)
+            run_protocols = partial(dask_cluster().evaluate, client=client)
+            load_tracker = partial(dask_cluster().load_tracker_for, client)
         loaded = load_tracker(tracker, weights=weights, device=device, dtype=dtype, seed=seed)
         stores = run_protocols(loaded, dataset, chosen, results, on_done=counter(f"{tracker} on {name}"), **options)
     failed = [
@@ -306,24 +225,6 @@ def evaluate(
     if failed:
         shown = failed[:20] + ["..."] * (len(failed) > 20)
         raise RuntimeError(f"{len(failed)} runs failed; what did not is stored:\n  " + "\n  ".join(shown))
-
-
-@contextmanager
-def _workplace(scheduler, workers, device="cpu"):
-    """A client of the cluster where the work is done; None: this process does it."""
-    from torch.cuda import device_count
-
-    if scheduler or workers > 1 or (device == "cuda" and device_count() > 1):
-        with _cluster().connect(scheduler, workers, device) as client:
-            yield client
-    else:
-        yield None
-
-
-def _cluster():
-    from . import cluster  # dask comes with it
-
-    return cluster
 
 
 @cli.command()
@@ -429,6 +330,9 @@ def _numbers(box: str) -> list[float]:
         return [float(part) for part in box.split(",")]
     except ValueError:
         raise ValueError(f"--box {box}: want four numbers x,y,w,h, for example 10,20,30,40") from None
+
+
+cli.add_command(data)
 
 
 def main() -> None:

@@ -144,7 +144,7 @@ class Cutting:
 
 
 Part = Callable[[], list[Sequence]]  # reads some sequences, where it is called
-PARTS = 16  # in a shard
+PARTS = 8  # in a shard
 
 
 def cut_crops(
