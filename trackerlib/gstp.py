@@ -457,21 +457,29 @@ def _motion_of(tensors: dict[str, Tensor], path: Path) -> MotionModel:
     return MotionModel(history, (width, height), base, len(tensors["net.conv1.weight"]) / 64)
 
 
-def load_gstp(weights: str | Path, seed: int = 0) -> GSTP:
+def load_gstp(weights: str | Path, seed: int = 0, motion: bool = True) -> GSTP:
     """Both networks of a weights file or shipped name, at the file's own sizes; "random": untrained ones of an eighth
-    of the width. Raises FileNotFoundError, and ValueError for another file."""
+    of the width. Raises FileNotFoundError, and ValueError for another file.
+
+    motion: whether the motion model is wanted; without it a file of SiamRCNN alone, which stage 1 trains, will do."""
+    generator = torch.Generator().manual_seed(seed)
     if str(weights) == "random":
-        generator = torch.Generator().manual_seed(seed)
-        siamese, motion = SiamRCNN(1 / 8), MotionModel(width=1 / 8)
-        return GSTP(siamese.initialise(generator), motion.initialise(generator)).eval()
+        siamese, model = SiamRCNN(1 / 8), MotionModel(width=1 / 8)
+        return GSTP(siamese.initialise(generator), model.initialise(generator)).eval()
     path = weights_file(weights)
     tensors = read_tensors(path)
-    siamese, motion = (
+    if not motion and "backbone.conv1.weight" in tensors:
+        siamese = _siamrcnn_of(tensors, path)
+        load_into(siamese, tensors, str(path))
+        return GSTP(siamese, MotionModel(width=1 / 16).initialise(generator)).eval()
+    siamese, model = (
         {name.removeprefix(f"{part}."): tensor for name, tensor in tensors.items() if name.startswith(f"{part}.")}
         for part in ("siamese", "motion")
     )
-    if not siamese or not motion:
-        raise ValueError(f"{path}: not weights of GSTP, which are both networks, `siamese.` and `motion.`, in one file")
-    net = GSTP(_siamrcnn_of(siamese, path), _motion_of(motion, path))
+    if not siamese or not model:
+        what = "not weights of GSTP, which are both networks, `siamese.` and `motion.`, in one file"
+        alone = " (SiamRCNN's alone: --tracker siamrcnn)" if "backbone.conv1.weight" in tensors else ""
+        raise ValueError(f"{path}: {what}{alone}")
+    net = GSTP(_siamrcnn_of(siamese, path), _motion_of(model, path))
     load_into(net, tensors, str(path))
     return net.eval()

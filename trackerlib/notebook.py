@@ -74,12 +74,17 @@ class Stage:
         seen: on how many of the n sequences the weights were trained: with any, it may not.
         A claim wants the first four. For an ordering "A > B" the value is the paired difference A - B.
 
+        A claim measured on a single sequence is printed and not kept: it has no interval.
         Raises ValueError for an unknown claim, and for a claim without its evidence or with a value or interval that is
         not finite; under a free name such a number is kept as null."""
         value = float(value)
         finite = interval is not None and all(map(math.isfinite, interval))
         evident = finite and math.isfinite(value) and None not in (n, convention, dataset)
-        if _is_claim(name) and not evident:
+        claimed = _is_claim(name)
+        if claimed and n == 1 and not finite and math.isfinite(value):
+            print(f"{name} = {value:.4g} on one sequence: no interval, so it is not held against the paper's")
+            return
+        if claimed and not evident:
             wants = "a finite value and interval, and n, interval, convention, dataset"
             raise ValueError(f"claim {name} = {value}, interval {interval}: a claim wants {wants}")
         record = {

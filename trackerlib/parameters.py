@@ -113,6 +113,8 @@ def _check(origin: str, name: str, value: Any, parameter: Parameter) -> None:
         raise ValueError(f"{origin} {name}: {error}") from None
     if not fits:
         hint = " (YAML reads 1e-4 as text: write 1.0e-4)" if parameter.type == "float" and type(value) is str else ""
+        if type(value) is str and value.startswith("["):
+            hint = """ (text in a list wants quotes: ["a", "b"])"""
         raise ValueError(f"{origin} {name} = {value!r} is {type(value).__name__}, want {parameter.type}{hint}")
 
 

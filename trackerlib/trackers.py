@@ -115,7 +115,7 @@ def _yolo_sort(weights, device, dtype, seed, values) -> YOLOSORTTracker:
 def _gstp(name: str, config: GSTPConfig):
     def build(weights, device, dtype, seed, values) -> GSTPTracker:
         weights = weights or "gstp"
-        net = load_gstp(weights, seed)
+        net = load_gstp(weights, seed, config.motion)
         origin = {} if str(weights) == "random" else provenance(weights_file(weights))
         trained = configured(config, origin.get("reads", {}) | values)
         return _sealed(GSTPTracker(net.siamese, net.motion, trained, name, device, dtype), net, weights)

@@ -247,6 +247,14 @@ def test_record_refuses_an_unknown_claim_and_one_without_evidence(tmp_path):
     assert records["no number"]["value"] is None
 
 
+def test_a_claim_on_one_sequence_is_printed_and_not_kept(tmp_path, capsys):
+    """A first try on one video ends as it should; it has no interval."""
+    stage = notebook.here("x", str(tmp_path))
+    stage.record("siamfc.table2.siamfc-3s.fps", 86, **EVIDENCE | {"n": 1, "interval": (math.nan, math.nan)})
+    assert "on one sequence: no interval" in capsys.readouterr().out
+    assert notebook.read_records(tmp_path) == {}
+
+
 def test_inputs_come_from_the_runner_then_from_earlier_runs_then_as_shipped(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(notebook, "results_root", lambda: tmp_path / "results")
     shipped = tmp_path / "shipped.txt"

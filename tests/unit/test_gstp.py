@@ -27,6 +27,7 @@ from trackerlib.nn.checkpoints import save_weights
 from trackerlib.nn.correlation import correlate_channels
 from trackerlib.nn.roi import decode
 from trackerlib.tracker import Frames
+from trackerlib.trackers import load_tracker
 
 
 def count(*nets):
@@ -349,5 +350,9 @@ def test_weights_are_loaded_at_their_own_sizes(tmp_path):
         load_gstp(tmp_path / "no.safetensors")
     with pytest.raises(ValueError, match="not weights of SiamRCNN"):
         load_siamrcnn("rolo")
-    with pytest.raises(ValueError, match="both networks"):
+    with pytest.raises(ValueError, match=r"both networks.* in one file \(SiamRCNN's alone: --tracker siamrcnn\)"):
         load_gstp(tmp_path / "half.safetensors")
+    alone = load_tracker("siamrcnn", tmp_path / "half.safetensors", shortest=64, longest=256, proposals=8, candidates=3)
+    with torch.inference_mode():
+        _, same = alone.track(alone.init(frames, torch.tensor([[20.0, 20, 30, 30]])), frames)
+    assert torch.isfinite(same.boxes).all()

@@ -66,6 +66,12 @@ def test_a_mistyped_parameter_is_refused(books, value):
         resolved(books / "p/2_b.ipynb", {"lr": value}, "test")
 
 
+def test_a_list_of_bare_words_is_told_what_it_wants(tmp_path):
+    book = notebook(tmp_path, "a", f"{OUT}\nnames: list[str] = []")
+    with pytest.raises(ValueError, match=r'names = .* want list\[str\] \(text in a list wants quotes: \["a", "b"\]\)'):
+        resolved(book, {"names": from_text(book, "names", "[gstp, siamrcnn]")}, "test")
+
+
 def test_an_int_serves_as_a_float_and_has_the_same_key(books):
     first, second = (load_graph("smoke", [f"p/2_b.lr={v}"], books).keys["p/2_b"] for v in ("2", "2.0"))
     assert first == second

@@ -195,6 +195,9 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     for wrong in ("precision", "optimiser"):
         with pytest.raises(ValueError, match=f"{wrong} is .* not 'bf61'"):
             FitConfig(**{wrong: "bf61"})
+    for wrong in ({"epochs": 0}, {"steps": 0}, {"batch": 0}, {"lr": -1.0}, {"average": 1.0}, {"clip": -1.0}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} is "):
+            FitConfig(**wrong)
 
 
 def test_training_lowers_the_loss_and_logs_it(tmp_path):

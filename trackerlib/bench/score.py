@@ -347,8 +347,9 @@ def _pooled(name: str, tallies: list[tuple[int, Values]], rule: Convention) -> t
 def check_complete(runs: RunSet, missing: list[str], of: str) -> None:
     """Raises FileNotFoundError where names, `of` something, are missing."""
     if missing:
-        failed = len(set(missing) & set(runs.failures()))
-        why = f"; {failed} failed, see {runs.folder / 'errors'}" if failed else ""
+        failed = {run: text for run, text in runs.failures().items() if run in missing}
+        first = next(iter(failed.values()), "").strip().split("\n")[-1]
+        why = f"; {len(failed)} failed ({first}), see {runs.folder / 'errors'}" if failed else ""
         what = f"no result for {len(missing)} of the {of}: {some(missing)}{why}"
         raise FileNotFoundError(
             f"{runs.folder}: {what}; finish the run, or score on what the results cover (--sequences N)"

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ..config import bounded
 from ..nn.checkpoints import weights_digest
 from ..provenance import alone, canonical, sha256, write_bytes, write_text
 from . import parallel
@@ -53,6 +55,8 @@ class FitConfig:
             raise ValueError(f"precision is 'fp32' or 'bf16', not {self.precision!r}")
         if self.optimiser not in ("sgd", "adam"):
             raise ValueError(f"optimiser is 'sgd' or 'adam', not {self.optimiser!r}")
+        some = {"epochs": (1, inf), "steps": (1, inf), "batch": (1, inf), "clip": (0, inf), "workers": (0, inf)}
+        bounded(self, ("lr", "lr_end"), **some, weight_decay=(0, inf), average=(0, 1 - 1e-9))
 
     def rate(self, step: int) -> float:
         """Learning rate of a step: `logspace(lr, lr_end, epochs)[step // steps]`, or by milestones."""
