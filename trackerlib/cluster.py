@@ -43,6 +43,7 @@ try:
 except ImportError:  # Windows
     resource = None
 
+_PATIENCE = 30.0  # seconds
 _BATCHES = 8  # of lanes in a unit, at most: what the loss of a worker costs
 
 
@@ -170,6 +171,7 @@ class ClusterEngine:
                         self._submit(mine, inflight, completed)
                 if not inflight:
                     return elsewhere
+                self._wait(completed)
                 future = next(completed)
                 self._finish(inflight.pop(future), future, inflight, completed)
         finally:
@@ -206,6 +208,15 @@ class ClusterEngine:
         )
         inflight[future] = unit
         completed.add(future)
+
+    def _wait(self, completed: as_completed) -> None:
+        """Until a unit ends; says so where no worker is left that could do one."""
+        asked = time.monotonic()
+        while not completed.has_ready():
+            time.sleep(0.02)
+            if time.monotonic() - asked > _PATIENCE and self.client.status == "running" and not self._workers():
+                warnings.warn("the cluster has no worker any more; waiting for one", stacklevel=2)
+                asked = time.monotonic()
 
     def _finish(self, unit: list[Job], future: Any, inflight: dict, completed: as_completed) -> None:
         """Store what a unit found. One that killed its workers is taken apart: the run that does it fails alone."""
