@@ -1,4 +1,4 @@
-"""The command line: python -m trackerlib run | status | report | data | bench | train | evaluate | score | track.
+"""The command line: python -m trackerlib run | status | report | data | bench | plan | train | evaluate | score | track.
 
 Every command is a few lines over the function of the same name, and imports torch or papermill only if it needs them.
 A mistake is one line on stderr and exit code 2 (`TRK_DEBUG=1` shows the traceback).
@@ -120,7 +120,9 @@ def report(profile, results) -> None:
 @click.option("--json", "file", type=PATH, help="also write the ratios to this file")
 @click.option(
     "--only",
-    type=click.Choice(["trackers", "costs", "detect", "search", "engine", "training", "peers", "cluster", "viewer"]),
+    type=click.Choice(
+        ["trackers", "costs", "detect", "search", "engine", "training", "peers", "cluster", "planning", "viewer"]
+    ),
     help="a part of it; all take a quarter of an hour",
 )
 def bench(file, only) -> None:
@@ -131,8 +133,23 @@ def bench(file, only) -> None:
     from .bench.speed import main
     from .show.speed_viewer import VIEWER_FIGURES, bench_viewer
     from .speed_cluster import CLUSTER_FIGURES, bench_cluster
+    from .speed_planning import PLANNING_FIGURES, bench_planning
 
-    main(file, only, {"cluster": (bench_cluster, CLUSTER_FIGURES), "viewer": (bench_viewer, VIEWER_FIGURES)})
+    more = {"cluster": (bench_cluster, CLUSTER_FIGURES), "planning": (bench_planning, PLANNING_FIGURES)}
+    main(file, only, more | {"viewer": (bench_viewer, VIEWER_FIGURES)})
+
+
+@cli.command()
+@click.option("--rates", "files", type=PATH, multiple=True, help="what bench --json wrote; of several the last rules")
+@click.option("--device", type=click.Choice(["H100", "H200"]), default="H100", show_default=True)
+@click.option("--out", type=PATH, help="write the page to this file; else it is printed")
+def plan(files, device, out) -> None:
+    """Say how long, and how much disk, each paper's full reproduction takes, with the arithmetic shown (Markdown)."""
+    from .planning import page, read_rates
+    from .provenance import write_text
+
+    text = page(read_rates(files), device)
+    write_text(out, text) if out else click.echo(text, nl=False)
 
 
 @cli.command()

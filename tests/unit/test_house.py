@@ -58,8 +58,9 @@ def test_no_file_is_longer_than_agreed():
     650, every benchmark's protocol, metric, data set and layout took more, and the viewer, its script and what
     measures it, another two thousand; what SiaMemory wants of samplers, conventions and the bench some fifty lines, and
     what ROLO does (whole frames packed with their objects, features kept on disk, its bench) three hundred, and what
-    GSTP is trained on, and what its bench measures, three hundred; and scale, sixteen hundred: clusters and stages on
-    them, training by several processes, packed shards, ImageNet VID, downloads and archives that may be hostile."""
+    GSTP is trained on, and what its bench measures, three hundred; and scale, three thousand: clusters and stages on
+    them, training by several processes, packed shards, ImageNet VID, downloads and archives that may be hostile, readers
+    that any bytes may meet, and eight hundred for what all of it would take (`planning`)."""
     papers = {"siamfc.py", "dsiam.py", "siamemory.py", "rolo.py", "gstp.py"}
     lengths = {
         path: len(path.read_text().splitlines())
@@ -69,4 +70,4 @@ def test_no_file_is_longer_than_agreed():
     assert {p.name: n for p, n in lengths.items() if n > (600 if p.name in papers else 450)} == {}
     own = [n for path, n in lengths.items() if path.name in papers or path.parent.name == "nn"]
     assert sum(own) < 4_000
-    assert sum(lengths.values()) - sum(own) < 16_700
+    assert sum(lengths.values()) - sum(own) < 17_800
