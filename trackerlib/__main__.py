@@ -1,4 +1,5 @@
-"""The command line: python -m trackerlib run | status | report | data | bench | plan | train | evaluate | score | track.
+"""The command line: python -m trackerlib run | status | report | data | bench | plan | train | evaluate | score |
+track.
 
 Every command is a few lines over the function of the same name, and imports torch or papermill only if it needs them.
 A mistake is one line on stderr and exit code 2 (`TRK_DEBUG=1` shows the traceback).

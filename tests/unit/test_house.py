@@ -59,8 +59,8 @@ def test_no_file_is_longer_than_agreed():
     measures it, another two thousand; what SiaMemory wants of samplers, conventions and the bench some fifty lines, and
     what ROLO does (whole frames packed with their objects, features kept on disk, its bench) three hundred, and what
     GSTP is trained on, and what its bench measures, three hundred; and scale, three thousand: clusters and stages on
-    them, training by several processes, packed shards, ImageNet VID, downloads and archives that may be hostile, readers
-    that any bytes may meet, and eight hundred for what all of it would take (`planning`)."""
+    them, training by several processes, packed shards, ImageNet VID, downloads and archives that may be hostile,
+    readers that any bytes may meet, and eight hundred for what all of it would take (`planning`)."""
     papers = {"siamfc.py", "dsiam.py", "siamemory.py", "rolo.py", "gstp.py"}
     lengths = {
         path: len(path.read_text().splitlines())
