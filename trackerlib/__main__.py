@@ -218,11 +218,12 @@ def evaluate(
     lanes = lanes if lanes == "auto" else int(lanes)
     warnings.simplefilter("ignore", FailedRuns)  # they are listed below
     options = {"lanes": lanes, "keep_maps": keep == "maps", "seed": seed, "cache": cache}
+    wanted = {"weights": weights, "device": device, "dtype": dtype, "seed": seed}
+    loaded = None if scheduler else load_tracker(tracker, **wanted)  # a slip is told before a cluster starts
     with workplace(scheduler, workers, device) as client:
         if client:
             run_protocols = partial(dask_cluster().evaluate, client=client)
-            load_tracker = partial(dask_cluster().load_tracker_for, client)
-        loaded = load_tracker(tracker, weights=weights, device=device, dtype=dtype, seed=seed)
+            loaded = loaded or dask_cluster().load_tracker_for(client, tracker, **wanted)
         stores = run_protocols(loaded, dataset, chosen, results, on_done=counter(f"{tracker} on {name}"), **options)
     failed = [
         f"{run}, {text.splitlines()[0]}: {text.strip().splitlines()[-1]} (traceback: {runs.folder}/errors/{run}.txt)"
@@ -286,7 +287,7 @@ def train(name, out, settings, processes, device) -> None:
     NAME: siamfc, or your own module:Class. On several hosts torchrun starts this command on each: torchrun --nnodes N
     --nproc-per-node GPUS ... -m trackerlib train NAME --out DIR."""
     from .runner import end_with_stdin
-    from .training.parallel import joined
+    from .training.parallel import joined, rank
     from .trainings import load_training, tell, torchrun
 
     if processes > 1:
@@ -296,7 +297,11 @@ def train(name, out, settings, processes, device) -> None:
     if os.environ.get("TRK_END_WITH_STDIN") == "1":
         end_with_stdin()
     with joined(device) as mine:
-        training.fit(out, mine, tell)
+        if rank() == 0 and (out / "checkpoint.pt").is_file():
+            click.echo(f"going on from the checkpoint in {out}")
+        log = training.fit(out, mine, tell)
+        if rank() == 0:
+            click.echo(f"{len(log)} epochs done; weights and log: {out}")
 
 
 @cli.command()

@@ -43,7 +43,7 @@ try:
 except ImportError:  # Windows
     resource = None
 
-_PATIENCE = 30.0  # seconds
+_PATIENCE = 10.0  # seconds
 _BATCHES = 8  # of lanes in a unit, at most: what the loss of a worker costs
 
 
@@ -124,7 +124,7 @@ class ClusterEngine:
         self.client, self.dataset, self.lanes, self.on_done, self.digests = client, dataset, lanes, on_done, digests
         self.tracker, self.maps = getattr(tracker, "recipe", None) or tracker, tracker.keep_maps
         self.identity = None if self.tracker is tracker else _identity(tracker)
-        self.options = {"lanes": lanes, "seed": seed, "cache": cache}
+        self.options = {"lanes": lanes, "seed": seed, "cache": cache and Path(cache).absolute()}
         self.device = torch.device(getattr(tracker, "device", "cpu")).type
         self.written: set[Path] = set()
         self.frames = self.done = self.total = 0
@@ -151,7 +151,10 @@ class ClusterEngine:
         return self.client.scheduler_info(n_workers=-1).get("workers", {})  # nothing is known of one that is gone
 
     def _check_workers(self) -> None:
-        self.client.wait_for_workers(1, timeout=60)
+        if not self._workers():
+            address = self.client.scheduler_info()["address"]
+            warnings.warn(f"no worker at {address} yet; waiting (start one: dask worker {address})", stacklevel=2)
+            self.client.wait_for_workers(1)
         if self.device == "cuda" and not any("GPU" in w["resources"] for w in self._workers().values()):
             raise ValueError("no worker offers a GPU: start each with --nthreads 1 --resources GPU=1")
 
@@ -220,6 +223,15 @@ class ClusterEngine:
 
     def _finish(self, unit: list[Job], future: Any, inflight: dict, completed: as_completed) -> None:
         """Store what a unit found. One that killed its workers is taken apart: the run that does it fails alone."""
+        if future.status == "pending":  # it was done, and was lost with the worker that held it
+            inflight[future] = unit
+            completed.add(future)
+            return
+        if future.status in ("cancelled", "lost"):
+            if self.client.status != "running":
+                raise ConnectionError("the dask scheduler is gone; what is done is stored: start it and run again")
+            self._submit(unit, inflight, completed)
+            return
         if future.status == "finished":
             found = future.result()
             for text in found["warnings"]:
@@ -227,14 +239,12 @@ class ClusterEngine:
             self.frames += found["frames"]
             for job, result in zip(unit, found["runs"], strict=True):
                 if isinstance(result, str):
-                    job.store.fail(job.run.name, f"{result}on {found['worker']}\n")
+                    job.store.fail(job.run.name, result.replace("\n", f" on {found['worker']}\n", 1))
                 else:
                     job.store.write(job.run.name, **result)
                     self.written.add(job.store.folder)
                 self._end(job)
             return
-        if future.status != "error":  # cancelled or lost
-            raise ConnectionError("the dask scheduler is gone; what is done is stored: start it and run again")
         error = future.exception()
         future.release()
         if isinstance(error, KilledWorker) and len(unit) > 1:
@@ -288,7 +298,11 @@ def track_unit(
     with _one_at_a_time, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if isinstance(tracker, Recipe):
-            tracker = _loaded(tracker)
+            try:
+                tracker = _loaded(tracker)
+            except (ValueError, OSError) as error:
+                remedy = "what the driver imports and reads must be at the same place here"
+                raise ValueError(f"{_here()}: {error}; {remedy}") from None
             if _identity(tracker) != identity:
                 raise ValueError(f"{_here()}: other code, weights or settings than the driver's; install the same here")
         for name, sequence in dataset.items():

@@ -83,7 +83,11 @@ def fetch(name: str, root: str | Path, say: Callable[[str], None] = print) -> Pa
     if failed:
         counts = f"{len(failed)} of {len(archives)} archives could not be fetched"
         remedy = "put each file by hand where its line says, and run again"
-        raise FileNotFoundError(f"{name}: {counts}; {remedy}\n  " + "\n  ".join(failed))
+        shown = failed[:5]
+        if len(failed) > 5:
+            (downloads / "missing.txt").write_text("\n".join([*failed, ""]))
+            shown.append(f"... and {len(failed) - 5} more: {downloads / 'missing.txt'}")
+        raise FileNotFoundError(f"{name}: {counts}; {remedy}\n  " + "\n  ".join(shown))
     return (root / archives[0].unpack).parent
 
 

@@ -1,5 +1,6 @@
 """What the commands of the command line share: their options, and the place where their work is done."""
 
+import os
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +39,10 @@ def workplace(scheduler, workers, device="cpu"):
     """A client of the cluster where the work is done; None: this process does it."""
     from torch.cuda import device_count
 
+    if scheduler and workers:
+        raise ValueError("--workers are processes of this machine, --scheduler is another cluster: give one of them")
+    if workers > 4 * (os.cpu_count() or 1):
+        raise ValueError(f"--workers {workers}: this machine has {os.cpu_count()} cores")
     if scheduler or workers > 1 or (device == "cuda" and device_count() > 1):
         with dask_cluster().connect(scheduler, workers, device) as client:
             yield client

@@ -173,7 +173,8 @@ def load_tracker(
     if weights == "":
         raise ValueError("weights is empty: give a file, the name of shipped weights, or leave it out")
     _check_device(device)
-    recipe = Recipe(name, weights, device, dtype, seed, tuple(sorted(config.items())))
+    place = Path(weights).absolute() if weights is not None and Path(weights).is_file() else weights
+    recipe = Recipe(name, place, device, dtype, seed, tuple(sorted(config.items())))
     if name in TRACKERS:
         tracker = TRACKERS[name](weights, device, DTYPES[dtype], seed, config)
     elif ":" in name:

@@ -164,6 +164,7 @@ def torchrun(
         raise ValueError(f"a batch of {training.batch} cannot be shared by {processes} processes; choose a multiple")
     if hasattr(training, "check"):
         training.check()
+    Path(folder).mkdir(parents=True, exist_ok=True)
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // processes))
     run = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "--max-restarts", "3"]
     job = ["-m", "trackerlib", "train", name, "--out", str(folder), "--device", device]
@@ -176,15 +177,16 @@ def torchrun(
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": threads, "TRK_END_WITH_STDIN": "1"},
     )
-    last: deque[str] = deque(maxlen=20)
+    last, cause = deque(maxlen=20), ""
     try:
         for line in process.stdout:
             print(line, end="", flush=True)
             last.append(line)
+            cause = line.strip() if line.startswith("error: ") else cause
     finally:
         process.stdin.close()
         process.terminate()
         code = process.wait()
     if code:
-        raise RuntimeError(f"torchrun ended with {code}; its last lines:\n{''.join(last)}")
+        raise RuntimeError(cause.removeprefix("error: ") or f"torchrun ended with {code}:\n{''.join(last)}")
     return read_log(folder)

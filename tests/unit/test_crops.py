@@ -186,3 +186,29 @@ def test_imagenet_vid_is_read_a_snippet_at_a_time_and_packed(tmp_path):
     before = time.monotonic()
     Read(parts[0]())  # what a worker is sent is the part, not its frames
     assert time.monotonic() - before < 1
+
+
+def test_prepare_takes_no_folder_that_holds_something_else(tmp_path):
+    data, folder = squares(2), tmp_path / "c"
+    cut_crops(data, folder, name="toy")
+    whole = content(folder)
+    cut_crops(data, folder, name="toy")
+    with pytest.raises(ValueError, match="holds crops of quality 0 where 90 is asked for; choose another folder"):
+        cut_crops(data, folder, quality=90, name="toy")
+    with pytest.raises(ValueError, match="holds crops of dataset 'toy' where 'other' is asked for"):
+        cut_crops(data, folder, name="other")
+    assert content(folder) == whole
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/00009.csv").write_text("my own")
+    with pytest.raises(ValueError, match=r"holds 00009.csv ..., which `data prepare` did not make"):
+        cut_crops(data, tmp_path / "mine", name="toy")
+    assert (tmp_path / "mine/00009.csv").read_text() == "my own"
+
+
+def test_a_crop_that_is_no_jpeg_is_named_with_its_shard(tmp_path):
+    store = cut_crops(squares(2), tmp_path, quality=90)
+    data = bytearray((tmp_path / "00000.bin").read_bytes())
+    data[:40] = bytes(40)
+    (tmp_path / "00000.bin").write_bytes(data)
+    with pytest.raises(ValueError, match=r"00000.bin: damaged; run `data prepare` again"):
+        store.crops[0]

@@ -322,7 +322,7 @@ def test_a_dataset_without_a_direct_link_says_where_it_is_had(tmp_path):
 def test_the_registry_holds_what_it_can_hold():
     named = {"otb", "otb2013", "otb50", "otb100", *(f"vot{year}" for year in range(2013, 2018))}
     assert named <= set(BENCHMARKS)
-    for name in {*named, "imagenet-vid"}:
+    for name in {*named, "imagenet-vid-train", "imagenet-vid-val"}:
         archives = archives_of(name)
         assert len({archive.file for archive in archives}) == len(archives)
         for archive in archives:

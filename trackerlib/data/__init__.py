@@ -53,7 +53,7 @@ def load_dataset(name: str, root: str | Path | None = None, **options) -> Datase
         raise ValueError(f"dataset {name!r} is made in memory and takes no root")
     if not name.startswith("rendered") and root is None:
         raise ValueError(f"dataset {name!r} lies in files: say where with root (--root DIR)")
-    return DATASETS[name](root, **options)
+    return DATASETS[name](root if root is None else Path(root).absolute(), **options)  # wherever it is read later
 
 
 def parts_of(name: str, root: str | Path | None = None, **options) -> list[Part]:
@@ -61,7 +61,7 @@ def parts_of(name: str, root: str | Path | None = None, **options) -> list[Part]
     ImageNet VID: snippets), found without reading an annotation. Raises as `load_dataset` does."""
     if (benchmark := BENCHMARKS.get(name)) is None or root is None:
         return [Read([sequence]) for sequence in load_dataset(name, root, **options).values()]
-    return [partial(_read, reader, each) for each, reader in benchmark.found(root, **options).items()]
+    return [partial(_read, reader, each) for each, reader in benchmark.found(Path(root).absolute(), **options).items()]
 
 
 def _read(reader: Reader, name: str) -> list[Sequence]:

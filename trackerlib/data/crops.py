@@ -71,7 +71,10 @@ class Crops:
         data = self._maps[shard][start : start + self._bytes[row]]
         if len(data) == _RAW:
             return data.reshape(SIZE, SIZE, 3)
-        return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        if image is None or image.shape != (SIZE, SIZE, 3):
+            raise ValueError(f"{self.folder}/{shard:05d}.bin: damaged; run `data prepare` again, which cuts it anew")
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 _RAW = SIZE * SIZE * 3
@@ -157,6 +160,7 @@ def cut_crops(
     label: Callable[[Iterable], Iterable] = lambda shards: shards,
     quality: int = 0,
     work: Callable[[Callable, list], Iterable] = map,
+    name: str = "",
 ) -> CropStore:
     """Cut every usable frame of a dataset into a store; shards that are there, whole and of the same content, stay.
 
@@ -164,13 +168,35 @@ def cut_crops(
     source, every, stills, seed, quality: see `Cutting`
     label:   wraps the iterable of finished shards, for a progress bar
     work:    `map`, or one whose calls are done by several processes, in any order (`cluster.spread`)
+    name:    of the dataset; with one a folder is refused that holds something else, of whatever origin
     Frames that cannot be decoded are left out, named in a warning and in the manifest. Waits while another process cuts
     into the folder."""
-    folder, cutting = Path(folder), Cutting(source, every, stills, seed, quality)
+    folder, cutting = Path(folder).absolute(), Cutting(source, every, stills, seed, quality)
     parts = dataset if isinstance(dataset, list) else [Read([sequence]) for sequence in dataset.values()]
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
+        if name:
+            _check_wanted(folder, {"dataset": name} | asdict(cutting))
         return _cut_shards(parts, folder, cutting, label, work)
+
+
+def _check_wanted(folder: Path, wanted: dict[str, Any]) -> None:
+    """Raises ValueError where a folder holds crops of another dataset, or cut otherwise, or files of somebody's own."""
+    file = folder / "prepared.json"
+    if not file.is_file():
+        if foreign := sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")):
+            raise ValueError(
+                f"{folder}: holds {foreign[0]} ..., which `data prepare` did not make; choose another folder"
+            )
+        write_json(file, wanted)
+    try:
+        found = json.loads(file.read_text())
+        other = [f"{key} {found.get(key)!r} where {value!r} is asked for" for key, value in wanted.items()]
+        other = [text for text, key in zip(other, wanted, strict=True) if found.get(key) != wanted[key]]
+    except (ValueError, AttributeError):
+        raise ValueError(f"{file}: damaged; delete it if the crops are those you want to go on with") from None
+    if other:
+        raise ValueError(f"{folder}: holds crops of {', '.join(other)}; choose another folder, or delete this one")
 
 
 def _cut_shards(parts: list[Part], folder: Path, cutting: Cutting, label: Callable, work: Callable) -> CropStore:
@@ -254,6 +280,8 @@ class Shard:
             if self._key([sequence for part in self.parts for sequence in part()]) != key:
                 raise ValueError(f"{sequences[0].name} ...: the dataset changed while it was cut; run again")
             temporary.replace(self._file("bin"))
+        except OSError as error:  # of a full disk it names no file
+            raise OSError(error.errno, error.strerror, str(self._file("bin"))) from None
         finally:
             temporary.unlink(missing_ok=True)
         columns = ["sequence", "frame", "w", "h", "source", "offset", "bytes"]

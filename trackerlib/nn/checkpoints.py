@@ -82,8 +82,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, dict) or not all(type(k) is str and isinstance(v, Tensor) for k, v in content.items()):
         raise ValueError(f"{path}: holds no state_dict (a mapping of names to tensors)")
-    size = path.stat().st_size
-    if large := next((k for k, v in content.items() if v.numel() * v.element_size() > size), None):
+    most = max(path.stat().st_size, _MOST)
+    if large := next((k for k, v in content.items() if v.numel() * v.element_size() > most), None):
         raise ValueError(f"{path}: the file is smaller than its tensor {large}; save it dense, or fetch the file again")
     return {_renamed(k.removeprefix("module.")): v for k, v in content.items()}
 

@@ -130,6 +130,7 @@ class _Run:
         parts = {"model": self.model, "average": self.average, "optimiser": self.optimiser}
         self.parts = {name: part for name, part in parts.items() if part is not None}  # what a checkpoint holds
         self.loss, self.count, self.rows = torch.zeros((), dtype=torch.float64, device=device), 0, []
+        self.taken = 0  # steps of this process since the last row
 
     def step(self, step: int, loss: Callable[[Any], Tensor], batch: dict[str, Tensor]) -> None:
         self.model.train()
@@ -147,6 +148,7 @@ class _Run:
         self.optimiser.step()
         self.loss += parallel.mean(value.detach())
         self.count += 1
+        self.taken += 1
         decay = min(self.config.average, (step + 1) / (step + 10))  # a young average follows closely
         theirs = self.model.state_dict()
         for name, mine in self.average.state_dict().items() if self.average else ():
@@ -167,10 +169,10 @@ class _Run:
             "samples": done * self.config.batch,
             "lr": self.config.rate(done - 1),
             "loss": mean,
-            "samples_per_second": round(self.count * self.config.batch / seconds, 2),
+            "samples_per_second": round(self.taken * self.config.batch / seconds, 2),
         }
         self.loss.zero_()
-        self.count = 0
+        self.count = self.taken = 0
         self.rows.append(row)
         if parallel.rank() == 0:
             write_text(self.folder / "log.jsonl", "".join(json.dumps(r) + "\n" for r in self.rows))
