@@ -18,7 +18,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ try:
 except ImportError:  # Windows
     resource = None
 
+_FILES = 10_240  # that may be open, where the system lets us: more than macOS refuses
 _PATIENCE = 10.0  # seconds
 _BATCHES = 8  # of lanes in a unit, at most: what the loss of a worker costs
 
@@ -61,13 +62,15 @@ def connect(scheduler: str = "", workers: int = 0, device: str = "cpu") -> Itera
         with client:
             yield _announced(client)
         return
-    with local_cluster(workers, device) as cluster, Client(cluster) as client:
+    patience = {"distributed.deploy.lost-worker-timeout": "1h"}  # a nanny on a busy machine may want more than 15 s
+    with dask.config.set(patience), local_cluster(workers, device) as cluster, Client(cluster) as client:
         yield _announced(client)
 
 
 def local_cluster(workers: int = 0, device: str = "cpu") -> LocalCluster:
     """One process a GPU, which it sees alone, or processes that share the cores."""
     gpus = torch.cuda.device_count() if device.startswith("cuda") else 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(gpus)))).split(",")
     count = workers or gpus or os.cpu_count() or 1
     threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, (os.cpu_count() or 1) // count))
     here = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "security": True, "threads_per_worker": 1}
@@ -77,7 +80,7 @@ def local_cluster(workers: int = 0, device: str = "cpu") -> LocalCluster:
     options = cluster.new_worker_spec()[0]["options"]
     options["silence_logs"] = logging.CRITICAL  # their runs' errors come home; when they end they complain
     for index in range(count):
-        own = {"env": {"CUDA_VISIBLE_DEVICES": str(index % gpus)}, "resources": {"GPU": 1}} if gpus else {}
+        own = {"env": {"CUDA_VISIBLE_DEVICES": visible[index % gpus]}, "resources": {"GPU": 1}} if gpus else {}
         cluster.worker_spec[index] = {"cls": Nanny, "options": options | own}
     with dask.config.set({"distributed.nanny.pre-spawn-environ": environ}):
         cluster.sync(cluster._correct_state)
@@ -128,10 +131,13 @@ class ClusterEngine:
         self.device = torch.device(getattr(tracker, "device", "cpu")).type
         self.written: set[Path] = set()
         self.frames = self.done = self.total = 0
+        self.again: list[list[Job]] = []  # runs of units that killed their workers, each on its own
         self._check_workers()
         if resource:  # a claim on every run in flight is an open file
-            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            if 0 <= soft < _FILES:
+                with suppress(ValueError, OSError):
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _FILES) if most >= 0 else _FILES, most))
 
     def run(self, jobs: list[Job]) -> None:
         """Do what is not stored; wait for what another driver is at."""
@@ -168,9 +174,12 @@ class ClusterEngine:
             while True:
                 # one unit a worker: dask blames the loss of a worker on those that wait there as well
                 room = sum(w["nthreads"] for w in self._workers().values()) or 1
-                while len(inflight) < room and (unit := next(units, None)):
-                    mine = [job for job in unit if self._mine(job, elsewhere)]
-                    if mine:
+                while len(inflight) < room:
+                    if self.again:
+                        self._submit(self.again.pop(), inflight, completed)
+                    elif (unit := next(units, None)) is None:
+                        break
+                    elif mine := [job for job in unit if self._mine(job, elsewhere)]:
                         self._submit(mine, inflight, completed)
                 if not inflight:
                     return elsewhere
@@ -248,8 +257,7 @@ class ClusterEngine:
         error = future.exception()
         future.release()
         if isinstance(error, KilledWorker) and len(unit) > 1:
-            for job in unit:
-                self._submit([job], inflight, completed)
+            self.again += [[job] for job in unit]
             return
         text = "".join(traceback.format_exception(error))
         for job in unit:
@@ -297,12 +305,14 @@ def track_unit(
     that is not theirs."""
     with _one_at_a_time, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        _check_loaded()
         if isinstance(tracker, Recipe):
             try:
                 tracker = _loaded(tracker)
             except (ValueError, OSError) as error:
                 remedy = "what the driver imports and reads must be at the same place here"
                 raise ValueError(f"{_here()}: {error}; {remedy}") from None
+            _check_loaded()  # and notes what came with it
             if _identity(tracker) != identity:
                 raise ValueError(f"{_here()}: other code, weights or settings than the driver's; install the same here")
         for name, sequence in dataset.items():
@@ -336,6 +346,21 @@ class _Kept:
 
     def fail(self, run: str, traceback: str) -> None:
         self.result = traceback
+
+
+_versions: dict[str, tuple[int, ...]] = {}  # of the source files of what this process has imported
+
+
+def _check_loaded() -> None:
+    """Raises ValueError where code was edited since this process imported it: it would run the old, under a digest that
+    is of the files and so the new one's."""
+    for name, module in list(sys.modules.items()):
+        path = Path(getattr(module, "__file__", None) or "")
+        if path.suffix == ".py" and not {"site-packages", "dist-packages"} & set(path.parts) and path.is_file():
+            at = path.stat()
+            version = (at.st_mtime_ns, at.st_size, at.st_ino)
+            if _versions.setdefault(name, version) != version:
+                raise ValueError(f"{_here()}: {path} was edited since it was imported; restart the workers")
 
 
 _loaded = functools.lru_cache(maxsize=2)(Recipe.load)

@@ -86,7 +86,7 @@ class SiamFCTraining:
     def settings(self) -> list[str]:
         """Its values as `load_training` reads them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return [f"{k}={','.join(v) if isinstance(v, tuple) else v}" for k, v in values.items()]
+        return [f"{name}={value}" for name, value in values.items()]
 
     @property
     def config(self) -> FitConfig:
@@ -134,7 +134,7 @@ def _typed(text: str, like: Any) -> Any:
     """Text as a value of the type that `like` has, where it can be read as one; several of a tuple by commas."""
     if isinstance(like, str):
         return text
-    if isinstance(like, tuple):
+    if isinstance(like, tuple) and not text.startswith("("):
         return tuple(part for part in text.split(",") if part)
     try:
         return ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
@@ -147,6 +147,9 @@ def tell(row: dict) -> None:
     if parallel.rank() == 0:
         rate = f"{row['samples_per_second']:.0f} samples/s"
         print(f"epoch {row['epoch']}: loss {row['loss']:.4f}, rate {row['lr']:.2g}, {rate}", flush=True)
+
+
+_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # a new store for each attempt (see `parallel.joined`)
 
 
 def torchrun(
@@ -175,7 +178,7 @@ def torchrun(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": threads, "TRK_END_WITH_STDIN": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": threads, "TRK_END_WITH_STDIN": "1", **_STORE},
     )
     last, cause = deque(maxlen=20), ""
     try:

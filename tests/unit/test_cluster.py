@@ -133,9 +133,10 @@ def test_where_a_gpu_is_wanted_and_no_worker_has_one(client, tmp_path):
 
 def test_a_worker_a_gpu(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")  # those that the scheduler of jobs gave
     with cluster.connect(device="cuda") as client:
         seen = client.run(lambda: os.environ["CUDA_VISIBLE_DEVICES"])
-        assert sorted(seen.values()) == ["0", "1"]
+        assert sorted(seen.values()) == ["4", "5"]
         assert [w["resources"] for w in client.scheduler_info()["workers"].values()] == [{"GPU": 1.0}] * 2
 
 
@@ -255,3 +256,31 @@ def test_what_a_worker_cannot_do_is_in_the_stages_log(client, tmp_path, monkeypa
     graph.stages["p/1_a"] = stage
     outcome = runner.run(graph, (), tmp_path / "results", launch=functools.partial(cluster.There, client))
     assert "other code than the driver's; install the same here" in outcome.failed["p/1_a"]
+
+
+EDITED = """
+from test_engine_faults import Drift
+
+
+class Mine(Drift):
+    name = "mine"
+
+    def track(self, state, frames):
+        state, output = super().track(state, frames)
+        output.boxes = output.boxes + {}
+        return state, output
+"""
+
+
+def test_a_worker_that_has_imported_other_code_than_is_on_disk_refuses(client, tmp_path, monkeypatch):
+    """What it would run is old, and the key, which is of the files, new."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    client.run(lambda: sys.path.insert(0, str(tmp_path)))
+    (tmp_path / "edited_mine.py").write_text(EDITED.format(1))
+    data, tracker = blank_dataset(4), load_tracker("edited_mine:Mine")
+    assert len(cluster.evaluate(tracker, data, results=tmp_path / "r", lanes=2, client=client).names()) == 4
+    (tmp_path / "edited_mine.py").write_text(EDITED.format(50))
+    del sys.modules["edited_mine"]
+    with pytest.warns(FailedRuns, match=r"edited_mine.py was edited since it was imported; restart the workers"):
+        again = cluster.evaluate(load_tracker("edited_mine:Mine"), data, results=tmp_path / "r", lanes=2, client=client)
+    assert again.names() == []

@@ -2,11 +2,11 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 from functools import partial
 
 import cv2
@@ -17,7 +17,7 @@ from test_training import moving_square
 
 from trackerlib import cluster
 from trackerlib.data import parts_of
-from trackerlib.data.crops import PARTS, CropStore, Read, cut, cut_crops
+from trackerlib.data.crops import PARTS, CropStore, cut, cut_crops
 from trackerlib.data.samplers import PairSampler
 from trackerlib.data.sequence import Dataset, ImageFiles, Sequence
 
@@ -183,9 +183,7 @@ def test_imagenet_vid_is_read_a_snippet_at_a_time_and_packed(tmp_path):
     store = cut_crops(parts, tmp_path / "crops")
     of = store.index.groupby("sequence").size()
     assert of.to_dict() == {f"ILSVRC2015_train_0000000{n}": k for n, k in (("0-0", 2), ("0-1", 1), ("2-7", 3))}
-    before = time.monotonic()
-    Read(parts[0]())  # what a worker is sent is the part, not its frames
-    assert time.monotonic() - before < 1
+    assert len(pickle.dumps(parts[0])) < 2000  # what a worker is sent: where the part is, not its annotation
 
 
 def test_prepare_takes_no_folder_that_holds_something_else(tmp_path):

@@ -230,7 +230,7 @@ class RunSet:
     def _check_sum(self, run: str) -> None:
         """Results of ours have one; somebody else's have none."""
         path, file = self._boxes(run), self._sum(run)
-        if file.is_file() and path.is_file() and file.read_text() != sha256(path.read_bytes()):
+        if file.is_file() and path.is_file() and file.read_bytes() != sha256(path.read_bytes()).encode():
             raise ValueError(f"{path}: not as it was written{_REMEDY}")
 
     def _sum(self, run: str) -> Path:

@@ -10,6 +10,7 @@ A store is a folder of shards, each some videos of the dataset, cut by whatever 
 Every crop is centred on its target at the scale where exemplar and context fill 127 pixels; what lies outside the frame
 is the frame's mean colour. Shards are memory-mapped: a crop costs one read of its bytes."""
 
+import functools
 import hashlib
 import io
 import json
@@ -67,6 +68,8 @@ class Crops:
     def __getitem__(self, row: int) -> np.ndarray:
         shard, start = self._shard[row], self._offset[row]
         if shard not in self._maps:
+            if len(self._maps) >= _OPEN:
+                self._maps.pop(next(iter(self._maps)))
             self._maps[shard] = np.memmap(self.folder / f"{shard:05d}.bin", mode="r")
         data = self._maps[shard][start : start + self._bytes[row]]
         if len(data) == _RAW:
@@ -78,6 +81,7 @@ class Crops:
 
 
 _RAW = SIZE * SIZE * 3
+_OPEN = 64  # shards mapped at a time: each is an open file
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ class CropStore:
         text = path.read_text()
         if sha256(text) != wanted:
             raise ValueError(f"{path}: damaged; run `data prepare` again")
-        return pd.read_csv(io.StringIO(text), dtype={"sequence": str, "source": str})
+        return pd.read_csv(io.StringIO(text), dtype={"sequence": str, "source": str}, keep_default_na=False)
 
     @cached_property
     def crops(self) -> Crops:
@@ -204,10 +208,8 @@ def _cut_shards(parts: list[Part], folder: Path, cutting: Cutting, label: Callab
     records = sorted(label(_Counted(work(Shard.cut, tasks), len(tasks))), key=lambda record: record["shard"])
     if faults := [fault for record in records for fault in record["undecodable"]]:
         warnings.warn(f"{folder}: {len(faults)} frames left out: {faults[0]}{' ...' * (len(faults) > 1)}", stacklevel=2)
-    tables = [
-        pd.read_csv(folder / f"{record['shard']:05d}.csv", dtype=str).assign(**{"shard": record["shard"]})
-        for record in records
-    ]
+    read = functools.partial(pd.read_csv, dtype=str, keep_default_na=False)  # a video may be called NA
+    tables = [read(folder / f"{r['shard']:05d}.csv").assign(shard=r["shard"]) for r in records]
     index = pd.concat(tables).to_csv(index=False)
     manifest = {
         "digest": sha256(*(record["key"] for record in records)),
@@ -289,6 +291,7 @@ class Shard:
         write_text(self._file("csv"), table)
         record = {"shard": self.number, "key": key, "sequences": len(sequences), "crops": len(rows), "bytes": size}
         record |= {"sha256": digest.hexdigest(), "index": sha256(table), "undecodable": faults}
+        record["record"] = sha256(canonical(record))
         write_json(self._file("json"), record)
         return record
 
@@ -310,7 +313,8 @@ class Shard:
             sums = [file_sha256(self._file("bin")), sha256(self._file("csv").read_text())]
             if record["key"] != key:
                 return None
-            if sums == [record["sha256"], record["index"]]:
+            own = record["record"] == sha256(canonical({k: v for k, v in record.items() if k != "record"}))
+            if own and sums == [record["sha256"], record["index"]]:
                 return record
             fault = "its sha256 is another than when it was written"
         except (ValueError, KeyError, TypeError, FileNotFoundError) as error:

@@ -26,8 +26,10 @@ def joined(device: str = "cpu") -> Iterator[torch.device]:
     if mine.type == "cuda":
         torch.cuda.set_device(mine)
     store, number, count = next(dist.rendezvous("env://"))
-    # torchrun's store outlives those that it restarts, and with it the addresses of the dead
-    store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        # torchrun's store outlives those that it restarts, and with it the addresses of the dead. (Hosts count attempts
+        # apart: on several, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 gives each attempt a store.)
+        store = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     dist.init_process_group("nccl" if mine.type == "cuda" else "gloo", store=store, rank=number, world_size=count)
     try:
         yield mine
