@@ -272,15 +272,15 @@ class Mine(Drift):
 """
 
 
-def test_a_worker_that_has_imported_other_code_than_is_on_disk_refuses(client, tmp_path, monkeypatch):
+def test_a_worker_that_has_imported_other_code_than_is_on_disk_refuses(tmp_path, monkeypatch):
     """What it would run is old, and the key, which is of the files, new."""
     monkeypatch.syspath_prepend(str(tmp_path))
-    client.run(lambda: sys.path.insert(0, str(tmp_path)))
-    (tmp_path / "edited_mine.py").write_text(EDITED.format(1))
-    data, tracker = blank_dataset(4), load_tracker("edited_mine:Mine")
-    assert len(cluster.evaluate(tracker, data, results=tmp_path / "r", lanes=2, client=client).names()) == 4
-    (tmp_path / "edited_mine.py").write_text(EDITED.format(50))
-    del sys.modules["edited_mine"]
-    with pytest.warns(FailedRuns, match=r"edited_mine.py was edited since it was imported; restart the workers"):
-        again = cluster.evaluate(load_tracker("edited_mine:Mine"), data, results=tmp_path / "r", lanes=2, client=client)
-    assert again.names() == []
+    module, data = tmp_path / "edited_mine.py", blank_dataset(4)
+    module.write_text(EDITED.format(1))
+    with cluster.connect(workers=1) as client:
+        evaluate = functools.partial(cluster.evaluate, results=tmp_path / "r", lanes=2, client=client)
+        assert len(evaluate(load_tracker("edited_mine:Mine"), data).names()) == 4
+        module.write_text(EDITED.format(50))
+        del sys.modules["edited_mine"]
+        with pytest.warns(FailedRuns, match=r"edited_mine.py was edited since it was imported; restart the workers"):
+            assert evaluate(load_tracker("edited_mine:Mine"), data).names() == []
