@@ -44,7 +44,7 @@ except ImportError:  # Windows
     resource = None
 
 _FILES = 10_240  # that may be open, where the system lets us: more than macOS refuses
-_PATIENCE = 10.0  # seconds
+_PATIENCE = 10.0  # seconds without a worker until it is said
 _BATCHES = 8  # of lanes in a unit, at most: what the loss of a worker costs
 
 

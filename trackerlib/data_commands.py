@@ -75,7 +75,9 @@ def prepare_data(name, root, out, every, stills, quality, videos, seed, schedule
     source = "rendered" if name.startswith("rendered") else "real"
     with workplace(scheduler, workers) as client:
         work = partial(dask_cluster().spread, client) if client else map
-        store = cut_crops(parts, out, source, every, stills, seed, shards, quality, work, name)
+        store = cut_crops(
+            parts, out, source, every, stills, seed, shards, quality, work, {"dataset": name, "videos": videos}
+        )
     facts = store.manifest
     click.echo(f"{out}: {facts['crops']:,} crops of {facts['sequences']:,} sequences, {facts['bytes'] / 1e9:.2f} GB")
     click.echo(f"digest {facts['digest']}")

@@ -12,8 +12,7 @@ inside the archive. A dataset that is handed out by a form or from a drive is na
 
 import csv
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,13 +25,8 @@ from .config import near
 from .data import BENCHMARKS, DATASETS
 from .data.archives import extract
 from .progress import counter
-from .provenance import file_sha256
+from .provenance import alone, file_sha256
 from .resources import resource
-
-try:
-    import fcntl
-except ImportError:  # Windows: one process at a time on a root
-    fcntl = None
 
 _PATIENCE = (10, 60)  # seconds until there is a connection, and between two pieces
 _WORTH = 1 << 20  # bytes that must have come for a mirror that broke off to be asked again
@@ -75,7 +69,7 @@ def fetch(name: str, root: str | Path, say: Callable[[str], None] = print) -> Pa
     downloads = root / "downloads"
     downloads.mkdir(parents=True, exist_ok=True)
     failed, silent = [], {}
-    with _alone(downloads, say):
+    with alone(downloads, say=say):
         for archive in archives:
             if not (root / archive.unpack).exists():
                 causes = _obtain(archive, downloads, silent, say)
@@ -89,19 +83,6 @@ def fetch(name: str, root: str | Path, say: Callable[[str], None] = print) -> Pa
             shown.append(f"... and {len(failed) - 5} more: {downloads / 'missing.txt'}")
         raise FileNotFoundError(f"{name}: {counts}; {remedy}\n  " + "\n  ".join(shown))
     return (root / archives[0].unpack).parent
-
-
-@contextmanager
-def _alone(downloads: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Wait for another process that fetches into the same folder; it may fetch what this one wants."""
-    with open(downloads / ".lock", "a") as f:
-        if fcntl:
-            try:
-                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say(f"{downloads}: waiting for another process that is at work there")
-                fcntl.flock(f, fcntl.LOCK_EX)
-        yield
 
 
 def _obtain(archive: Archive, downloads: Path, silent: dict[str, str], say: Callable[[str], None]) -> list[str]:

@@ -17,7 +17,8 @@ import secrets
 import sys
 import sysconfig
 import types
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -257,12 +258,16 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 @contextmanager
-def alone(folder: str | Path, otherwise: str = "") -> Iterator[None]:
-    """Hold a folder's `.lock`; waits while another process does, or is a ValueError with the text `otherwise`."""
+def alone(folder: str | Path, refuse: str = "", say: Callable[[str], None] = warnings.warn) -> Iterator[None]:
+    """Hold a folder's `.lock`. While another process does: a ValueError with the text `refuse`, or without one `say`
+    that it is waited for."""
     with open(Path(folder) / ".lock", "w") as lock:
         if fcntl:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | (fcntl.LOCK_NB if otherwise else 0))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ValueError(f"{folder}: {otherwise}") from None
+                if refuse:
+                    raise ValueError(f"{folder}: {refuse}") from None
+                say(f"{folder}: waiting for another process that is at work there")
+                fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -22,7 +22,7 @@ CLUSTER_FIGURES = {
     "cluster_2_vs_1": "frames per second of two workers over one process, OPE and TRE of eight sequences (JPEG files "
     "of 640 x 360), siamfc-3s at full width, equal lanes (4) and threads (1); two cores",
     "cluster_2_vs_1_killed": "the same with one of the two workers killed (kill -9) when half of the runs were done",
-    "cluster_same_bytes": "result files of either that differ from those of one process",
+    "cluster_files_that_differ": "result files of either that differ from those of one process",
     "cluster_results": "result files compared",
 }
 
@@ -55,7 +55,7 @@ def bench_cluster(frames: int = 24, weights: str = "siamfc", lanes: int = 4) -> 
     return {
         "cluster_2_vs_1": seconds["one"] / seconds["two"],
         "cluster_2_vs_1_killed": seconds["one"] / seconds["killed"],
-        "cluster_same_bytes": sum(
+        "cluster_files_that_differ": sum(
             files[n].get(f) != data for n in ("two", "killed") for f, data in files["one"].items()
         ),
         "cluster_results": len(files["one"]),

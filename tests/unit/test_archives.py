@@ -42,7 +42,7 @@ def left(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def refused(path, match, **limits):
+def assert_refused(path, match, **limits):
     """Extraction is refused in one line that names the archive, and leaves nothing, beside it neither."""
     before = left(path.parent)
     with pytest.raises(ValueError, match=match) as told:
@@ -93,30 +93,30 @@ UNFIT = {
 @pytest.mark.parametrize("kind", [".zip", ".tar.gz"])
 @pytest.mark.parametrize("name", UNFIT)
 def test_a_name_that_is_unfit_is_refused(tmp_path, kind, name):
-    refused(pack(tmp_path / f"a{kind}", [*FILES.items(), (name, b"x")]), UNFIT[name])
+    assert_refused(pack(tmp_path / f"a{kind}", [*FILES.items(), (name, b"x")]), UNFIT[name])
 
 
 def test_a_zip_name_that_goes_on_behind_a_nul_is_refused(tmp_path):
     path = pack(tmp_path / "a.zip", [("Deer/aXb", b"x")])
     path.write_bytes(path.read_bytes().replace(b"Deer/aXb", b"Deer/a\0b"))
-    refused(path, "cannot be written")
+    assert_refused(path, "cannot be written")
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
 def test_links_and_devices_in_a_tar_are_refused(tmp_path, kind):
     path = pack(tmp_path / "a.tar", [*FILES.items(), (special("Deer/x", kind, "groundtruth_rect.txt"), b"")])
-    refused(path, "'Deer/x': a link or a device")
+    assert_refused(path, "'Deer/x': a link or a device")
 
 
 def test_links_and_encrypted_members_of_a_zip_are_refused(tmp_path):
     link = zipfile.ZipInfo("Deer/x")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    refused(pack(tmp_path / "link.zip", [(link, "/etc/passwd")]), "'Deer/x': a link or a device")
+    assert_refused(pack(tmp_path / "link.zip", [(link, "/etc/passwd")]), "'Deer/x': a link or a device")
     path = pack(tmp_path / "a.zip", [("Deer/x", b"x")])
     data = bytearray(path.read_bytes())
     data[data.index(b"PK\1\2") + 8] |= 1
     path.write_bytes(data)
-    refused(path, "'Deer/x': encrypted")
+    assert_refused(path, "'Deer/x': encrypted")
 
 
 TWICE = [("a/x", "a/x"), ("a/X", "A/x"), ("a", "a/x"), ("a/x", "a"), ("a/x", "./a//x")]
@@ -126,14 +126,14 @@ TWICE = [("a/x", "a/x"), ("a/X", "A/x"), ("a", "a/x"), ("a/x", "a"), ("a/x", "./
 @pytest.mark.parametrize("kind", [".zip", ".tar"])
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_name_that_comes_twice_is_refused(tmp_path, kind, names):
-    refused(pack(tmp_path / f"a{kind}", [(name, b"1") for name in names]), "comes twice")
+    assert_refused(pack(tmp_path / f"a{kind}", [(name, b"1") for name in names]), "comes twice")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_larger_than_expected_is_refused_before_it_is_unpacked(tmp_path, kind):
     path = pack(tmp_path / f"bomb{kind}", [("zeros", bytes(3 << 20))])
-    refused(path, "more than the 1,000,000 bytes", limit_bytes=1_000_000)
-    refused(pack(tmp_path / f"many{kind}", [(str(n), b"") for n in range(11)]), "10 files", limit_files=10)
+    assert_refused(path, "more than the 1,000,000 bytes", limit_bytes=1_000_000)
+    assert_refused(pack(tmp_path / f"many{kind}", [(str(n), b"") for n in range(11)]), "10 files", limit_files=10)
     extract(path, tmp_path / "out", limit_bytes=3 << 20)
 
 
@@ -141,11 +141,11 @@ def test_what_follows_the_end_of_a_tar_counts_too(tmp_path):
     path = pack(tmp_path / "a.tar", FILES.items())
     bomb = tmp_path / "a.tgz"
     bomb.write_bytes(gzip.compress(path.read_bytes() + bytes(3 << 20)))
-    refused(bomb, "more bytes than expected", limit_bytes=1_000_000, limit_files=10)
+    assert_refused(bomb, "more bytes than expected", limit_bytes=1_000_000, limit_files=10)
 
 
 def test_a_tar_header_that_wants_the_memory_is_refused(tmp_path):
-    refused(pack(tmp_path / "a.tgz", [(special("x" * 3_000_000, tarfile.REGTYPE), b"")]), "excessive size")
+    assert_refused(pack(tmp_path / "a.tgz", [(special("x" * 3_000_000, tarfile.REGTYPE), b"")]), "excessive size")
 
 
 def test_a_lying_size_is_refused(tmp_path):
@@ -155,7 +155,7 @@ def test_a_lying_size_is_refused(tmp_path):
     for lie in (10, 200_000):  # fewer than there are: cut there, and the checksum is not met; more: they do not come
         data[size : size + 4] = lie.to_bytes(4, "little")
         path.write_bytes(data)
-        refused(path, "'Deer/x': (damaged|not as long)")
+        assert_refused(path, "'Deer/x': (damaged|not as long)")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -164,7 +164,7 @@ def test_an_archive_that_is_cut_short_is_refused(tmp_path, kind, part):
     path = pack(tmp_path / f"a{kind}", FILES.items())
     size = sum(map(len, FILES.values())) if kind == ".tar" else path.stat().st_size  # a tar ends in kilobytes of zeros
     path.write_bytes(path.read_bytes()[: int(size * part)])
-    refused(path, "fetch it again")
+    assert_refused(path, "fetch it again")
 
 
 @pytest.mark.parametrize("kind", [".zip", ".tar.gz", ".tar.bz2", ".tar.xz"])
@@ -173,7 +173,7 @@ def test_a_byte_that_changed_is_noticed(tmp_path, kind):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    refused(path, "damaged or cut short")
+    assert_refused(path, "damaged or cut short")
 
 
 def test_a_broken_header_in_the_middle_of_a_tar_is_not_taken_for_its_end(tmp_path):
@@ -181,14 +181,14 @@ def test_a_broken_header_in_the_middle_of_a_tar_is_not_taken_for_its_end(tmp_pat
     data = bytearray(path.read_bytes())
     data[data.index(b"Deer/groundtruth")] ^= 1
     path.write_bytes(data)
-    refused(path, "no end mark")
+    assert_refused(path, "no end mark")
 
 
 def test_what_is_no_archive_is_refused(tmp_path):
     for name, match in (("page.zip", "damaged or cut short"), ("page.html", "known by its name")):
         (tmp_path / name).write_text("<html>moved</html>")
-        refused(tmp_path / name, match)
-    refused(pack(tmp_path / "empty.zip", [("__MACOSX/x", b"")]), "holds no file")
+        assert_refused(tmp_path / name, match)
+    assert_refused(pack(tmp_path / "empty.zip", [("__MACOSX/x", b"")]), "holds no file")
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from test_stages import OUT, notebook
 from trackerlib import cluster, runner
 from trackerlib.bench import engine
 from trackerlib.bench.engine import FailedRuns
+from trackerlib.bench.results import RunSet
 from trackerlib.stages import load_graph
 from trackerlib.trackers import load_tracker
 
@@ -107,8 +108,9 @@ def test_a_run_that_kills_its_workers_fails_alone(client, tmp_path):
     assert "KilledWorker" in store.failures()["b003"]
 
 
-def test_two_drivers_share_a_results_folder(client, tmp_path):
-    data, shares = blank_dataset(40), {1: [], 2: []}
+def test_two_drivers_share_a_results_folder(client, tmp_path, monkeypatch):
+    data, shares, written, write = blank_dataset(40), {1: [], 2: []}, [], RunSet.write
+    monkeypatch.setattr(RunSet, "write", lambda store, run, **found: written.append(run) or write(store, run, **found))
 
     def drive(number):
         done = lambda run, *_: shares[number].append(run.name)  # noqa: E731
@@ -121,6 +123,7 @@ def test_two_drivers_share_a_results_folder(client, tmp_path):
         thread.join()
     assert len(only_folder(tmp_path).names()) == 40
     assert sorted(shares[1]) == sorted(shares[2]) == list(data)
+    assert sorted(written) == list(data)  # each once, by one of them
     assert not list(tmp_path.rglob("claims/*"))
 
 

@@ -1,5 +1,6 @@
 """Packed crops: shards cut by any process, whole or absent, read back as they were cut."""
 
+import functools
 import json
 import os
 import pickle
@@ -7,7 +8,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-from functools import partial
 
 import cv2
 import numpy as np
@@ -65,7 +65,7 @@ def test_several_processes_cut_the_same_bytes(tmp_path):
                     os.kill(killed[0], signal.SIGKILL)
                 yield record
 
-        cut_crops(data, tmp_path / "shared", label=shards, work=partial(cluster.spread, client))
+        cut_crops(data, tmp_path / "shared", label=shards, work=functools.partial(cluster.spread, client))
     assert killed
     assert content(tmp_path / "alone") == content(tmp_path / "shared")
 
@@ -81,7 +81,10 @@ SCRIPT = """
         if not left[0]:
             os.kill(os.getpid(), 9)
         return take(found)
-    crops.Shard.cut = killed
+    def told(shard, *arguments, take=crops.Shard._crops):
+        print(shard.number, flush=True)
+        return take(shard, *arguments)
+    crops.Shard.cut, crops.Shard._crops = killed, told
     cut_crops(squares(5 * crops.PARTS), sys.argv[1])
 """
 
@@ -168,8 +171,11 @@ def test_a_dataset_that_changes_while_it_is_cut_gives_nothing(tmp_path):
 def test_two_at_once_cut_each_shard_once(tmp_path):
     """The second waits, and finds everything there."""
     code = textwrap.dedent(SCRIPT).format(path=[os.path.dirname(__file__)])
-    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), "0"]) for _ in range(2)]
-    assert [process.wait(100) for process in both] == [0, 0]
+    start = functools.partial(subprocess.Popen, stdout=subprocess.PIPE, text=True)
+    both = [start([sys.executable, "-c", code, str(tmp_path), "0"]) for _ in range(2)]
+    cut_by = [process.communicate(timeout=100)[0].split() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(" ".join(map(" ".join, cut_by)).split()) == ["0", "1", "2", "3", "4"]
     assert json.loads((tmp_path / "manifest.json").read_text())["crops"] == 4 * 5 * PARTS
     assert not list(tmp_path.glob(".*.part"))
 
@@ -188,18 +194,20 @@ def test_imagenet_vid_is_read_a_snippet_at_a_time_and_packed(tmp_path):
 
 def test_prepare_takes_no_folder_that_holds_something_else(tmp_path):
     data, folder = squares(2), tmp_path / "c"
-    cut_crops(data, folder, name="toy")
+    cut_crops(data, folder, wanted={"dataset": "toy"})
     whole = content(folder)
-    cut_crops(data, folder, name="toy")
+    cut_crops(data, folder, wanted={"dataset": "toy"})
     with pytest.raises(ValueError, match="holds crops of quality 0 where 90 is asked for; choose another folder"):
-        cut_crops(data, folder, quality=90, name="toy")
+        cut_crops(data, folder, quality=90, wanted={"dataset": "toy"})
     with pytest.raises(ValueError, match="holds crops of dataset 'toy' where 'other' is asked for"):
-        cut_crops(data, folder, name="other")
+        cut_crops(data, folder, wanted={"dataset": "other"})
+    with pytest.raises(ValueError, match="holds crops of videos None where 1 is asked for"):
+        cut_crops(data, folder, wanted={"dataset": "toy", "videos": 1})
     assert content(folder) == whole
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/00009.csv").write_text("my own")
     with pytest.raises(ValueError, match=r"holds 00009.csv ..., which `data prepare` did not make"):
-        cut_crops(data, tmp_path / "mine", name="toy")
+        cut_crops(data, tmp_path / "mine", wanted={"dataset": "toy"})
     assert (tmp_path / "mine/00009.csv").read_text() == "my own"
 
 

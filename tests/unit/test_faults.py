@@ -25,7 +25,7 @@ from trackerlib.data.crops import cut_crops
 from trackerlib.data.sequence import Dataset, ImageFiles, Sequence
 from trackerlib.nn.checkpoints import load_into, read_tensors, save_weights
 from trackerlib.stages import load_graph
-from trackerlib.training.loop import FitConfig, fit
+from trackerlib.training.loop import FitConfig, _Run, fit
 
 # A full disk: a file system of a few pages
 
@@ -120,7 +120,9 @@ def test_a_damaged_manifest_is_named_and_written_anew(tmp_path, content):
 
 
 @pytest.mark.parametrize("both", [False, True])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_continued(tmp_path, both):
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_continued(tmp_path, monkeypatch, both):
+    begun, resume = [], _Run.resume
+    monkeypatch.setattr(_Run, "resume", lambda run: begun.append(resume(run)) or begun[-1])
     train(tmp_path / "a", epochs=2)
     calm = train(tmp_path / "calm", epochs=2)
     for name in ("checkpoint.pt", "checkpoint.before.pt")[: 1 + both]:
@@ -129,6 +131,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_continued(tmp_path,
         (tmp_path / "a" / name).write_bytes(data)
     with pytest.warns(UserWarning, match=r"checkpoint.pt: damaged \(.*\), kept as checkpoint.damaged"):
         again = train(tmp_path / "a", epochs=2)
+    assert begun == [0, 0, 0 if both else 5]  # of six steps, each of which leaves a checkpoint
     assert all(torch.equal(again[name], calm[name]) for name in calm)
 
 

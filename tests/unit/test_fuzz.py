@@ -431,7 +431,7 @@ def fuzz(target: Target, root: Path, data: bytes) -> bool:
     return False
 
 
-def _fuzzed(target: Target, place: Path, examples: int, derandomize: bool) -> None:
+def _assert_read_or_refused(target: Target, place: Path, examples: int, derandomize: bool) -> None:
     root = build(target, place)
 
     @settings(
@@ -480,10 +480,10 @@ def test_a_large_flat_jpeg_is_an_image(place):
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_any_content_is_read_or_refused_in_a_line(target, place):
-    _fuzzed(target, place, 200, derandomize=True)
+    _assert_read_or_refused(target, place, 200, derandomize=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_a_hundred_thousand_contents_are_read_or_refused(target, place):
-    _fuzzed(target, place, -(-100_000 // len(TARGETS)), derandomize=False)
+    _assert_read_or_refused(target, place, -(-100_000 // len(TARGETS)), derandomize=False)

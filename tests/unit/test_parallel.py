@@ -179,21 +179,27 @@ def test_a_lost_process_costs_nothing(pair, tmp_path, capfd):
     undisturbed, killed = final(pair), final(tmp_path)
     assert all(torch.equal(killed[name], undisturbed[name]) for name in killed)
     assert read_log(tmp_path)["loss"].tolist() == read_log(pair)["loss"].tolist()
-    assert "epoch 4: loss" in capfd.readouterr().out  # what they said, as they said it
+    said = capfd.readouterr().out  # as they said it
+    assert "going on from the checkpoint in" in said
+    assert "epoch 4: loss" in said
 
 
-def test_one_goes_on_where_two_stopped(pair, tmp_path):
+def test_one_goes_on_where_two_stopped(pair, tmp_path, monkeypatch):
     driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path)], start_new_session=True)
     while not (tmp_path / "log.jsonl").exists():
         assert driver.poll() is None
         time.sleep(0.05)
     os.kill(driver.pid, signal.SIGKILL)  # and what it started ends with it
     driver.wait()
+    begun = []
+    resume = loop._Run.resume
+    monkeypatch.setattr(loop._Run, "resume", lambda run: begun.append(resume(run)) or begun[-1])
     for _ in range(300):
         with suppress(ValueError):  # another run trains into it: the two have not noticed yet
             alone(tmp_path)
             break
         time.sleep(0.1)
+    assert 5 <= begun[-1] < 20  # after the first epoch of the two, before their last
     one, two = final(tmp_path), final(pair)
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=1e-9, atol=1e-12)

@@ -6,6 +6,7 @@ A store is a folder of shards, each some videos of the dataset, cut by whatever 
     00012.csv       a row a crop: sequence, frame, w, h (target's size in crop pixels), source, offset, bytes
     00012.json      what it was cut from, counts and its sha256: written last
     index.csv, manifest.json        of all shards, when all are there
+    prepared.json   what `data prepare` was asked for
 
 Every crop is centred on its target at the scale where exemplar and context fill 127 pixels; what lies outside the frame
 is the frame's mean colour. Shards are memory-mapped: a crop costs one read of its bytes."""
@@ -16,7 +17,7 @@ import io
 import json
 import secrets
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -141,7 +142,7 @@ class Cutting:
     every:   one frame in so many
     stills:  also cut this many boxes a frame at random places ("still" rows): texture without a track, from which pairs
              are made of one frame seen twice
-    quality: of JPEG (ILSVRC15-curation: 90); 0: no compression, ten times the disk and a third of the time to read"""
+    quality: of JPEG (ILSVRC15-curation: 90); 0: no compression: more disk and less time to read (`bench` says how much)"""
 
     source: str = "real"
     every: int = 1
@@ -164,7 +165,7 @@ def cut_crops(
     label: Callable[[Iterable], Iterable] = lambda shards: shards,
     quality: int = 0,
     work: Callable[[Callable, list], Iterable] = map,
-    name: str = "",
+    wanted: Mapping[str, Any] | None = None,
 ) -> CropStore:
     """Cut every usable frame of a dataset into a store; shards that are there, whole and of the same content, stay.
 
@@ -172,34 +173,37 @@ def cut_crops(
     source, every, stills, seed, quality: see `Cutting`
     label:   wraps the iterable of finished shards, for a progress bar
     work:    `map`, or one whose calls are done by several processes, in any order (`cluster.spread`)
-    name:    of the dataset; with one a folder is refused that holds something else, of whatever origin
+    wanted:  what the caller was asked for, beside how crops are cut; with it a folder is refused that holds anything else
     Frames that cannot be decoded are left out, named in a warning and in the manifest. Waits while another process cuts
     into the folder."""
     folder, cutting = Path(folder).absolute(), Cutting(source, every, stills, seed, quality)
     parts = dataset if isinstance(dataset, list) else [Read([sequence]) for sequence in dataset.values()]
+    if not parts:
+        raise ValueError(f"{folder}: no sequences to cut")
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
-        if name:
-            _check_wanted(folder, {"dataset": name} | asdict(cutting))
+        if wanted is not None:
+            _check_wanted(folder, {**wanted, **asdict(cutting)})
         return _cut_shards(parts, folder, cutting, label, work)
 
 
-def _check_wanted(folder: Path, wanted: dict[str, Any]) -> None:
-    """Raises ValueError where a folder holds crops of another dataset, or cut otherwise, or files of somebody's own."""
+def _check_wanted(folder: Path, wanted: Mapping[str, Any]) -> None:
+    """Raises ValueError where a folder holds crops of something else, or files of somebody's own: nothing that took long
+    is written over because of a slip."""
     file = folder / "prepared.json"
     if not file.is_file():
         if foreign := sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")):
-            raise ValueError(
-                f"{folder}: holds {foreign[0]} ..., which `data prepare` did not make; choose another folder"
-            )
+            what = f"holds {foreign[0]} ..., which `data prepare` did not make"
+            raise ValueError(f"{folder}: {what}; choose another folder")
         write_json(file, wanted)
+        return
     try:
-        found = json.loads(file.read_text())
-        other = [f"{key} {found.get(key)!r} where {value!r} is asked for" for key, value in wanted.items()]
-        other = [text for text, key in zip(other, wanted, strict=True) if found.get(key) != wanted[key]]
-    except (ValueError, AttributeError):
-        raise ValueError(f"{file}: damaged; delete it if the crops are those you want to go on with") from None
-    if other:
+        found = dict(json.loads(file.read_text()))
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"{file}: damaged; write {json.dumps(wanted)} there if that is what the crops are of"
+        ) from None
+    if other := [f"{k} {found.get(k)!r} where {v!r} is asked for" for k, v in wanted.items() if found.get(k) != v]:
         raise ValueError(f"{folder}: holds crops of {', '.join(other)}; choose another folder, or delete this one")
 
 
@@ -280,7 +284,7 @@ class Shard:
                     file.write(data)
             size = temporary.stat().st_size
             if self._key([sequence for part in self.parts for sequence in part()]) != key:
-                raise ValueError(f"{sequences[0].name} ...: the dataset changed while it was cut; run again")
+                raise ValueError(f"{self._file('bin')}: the dataset changed while it was cut; run again")
             temporary.replace(self._file("bin"))
         except OSError as error:  # of a full disk it names no file
             raise OSError(error.errno, error.strerror, str(self._file("bin"))) from None

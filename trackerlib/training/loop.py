@@ -90,8 +90,8 @@ def fit(
     rate; 1) and `weight_decay` (the configuration's); by default the weights, and the rest without decay.
     The trained model is the averaged one. Raises FloatingPointError when an epoch's loss is not finite."""
     Path(folder).mkdir(parents=True, exist_ok=True)
-    mine = alone(folder, "another run trains into it; wait for it, or choose another folder")
-    with mine if parallel.rank() == 0 else nullcontext():
+    held = alone(folder, "another run trains into it; wait for it, or choose another folder")
+    with held if parallel.rank() == 0 else nullcontext():
         run = _Run(model, config, Path(folder), torch.device(device), identity, groups or _weights_and_rest)
         first, total = run.resume(), config.epochs * config.steps
         clock = saved = time.monotonic()
