@@ -142,7 +142,7 @@ class Cutting:
     every:   one frame in so many
     stills:  also cut this many boxes a frame at random places ("still" rows): texture without a track, from which pairs
              are made of one frame seen twice
-    quality: of JPEG (ILSVRC15-curation: 90); 0: no compression: more disk and less time to read (`bench` says how much)"""
+    quality: of JPEG (ILSVRC15-curation: 90); 0: no compression, more disk and less time to read (`bench`)"""
 
     source: str = "real"
     every: int = 1
@@ -173,7 +173,7 @@ def cut_crops(
     source, every, stills, seed, quality: see `Cutting`
     label:   wraps the iterable of finished shards, for a progress bar
     work:    `map`, or one whose calls are done by several processes, in any order (`cluster.spread`)
-    wanted:  what the caller was asked for, beside how crops are cut; with it a folder is refused that holds anything else
+    wanted:  what the caller was asked for, beside how crops are cut; with it a folder of anything else is refused
     Frames that cannot be decoded are left out, named in a warning and in the manifest. Waits while another process cuts
     into the folder."""
     folder, cutting = Path(folder).absolute(), Cutting(source, every, stills, seed, quality)
@@ -188,8 +188,8 @@ def cut_crops(
 
 
 def _check_wanted(folder: Path, wanted: Mapping[str, Any]) -> None:
-    """Raises ValueError where a folder holds crops of something else, or files of somebody's own: nothing that took long
-    is written over because of a slip."""
+    """Raises ValueError where a folder holds crops of something else, or files of somebody's own: a slip must not write
+    over what took long."""
     file = folder / "prepared.json"
     if not file.is_file():
         if foreign := sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")):
