@@ -173,6 +173,14 @@ def test_a_broken_json_file_is_named_with_its_line(tmp_path):
         load_dataset("vot", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["\x85", "a\nb", "\u2028"])
+def test_a_name_that_would_break_a_line_is_refused(tmp_path, name):
+    (tmp_path / "VOT2018.json").write_text(json.dumps({name: {}}))
+    with pytest.raises(ValueError, match=r"VOT2018.json: '.*' cannot name a sequence; fetch the file again") as told:
+        load_dataset("vot", tmp_path)
+    assert len(str(told.value).splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("groundtruth", "message"),
     [

@@ -120,6 +120,8 @@ def _records(file: Path) -> dict[str, dict[str, Any]]:
         raise ValueError(f"{file}: {e}; fetch the file again") from None
     if not isinstance(records, dict):
         raise ValueError(f"{file}: no mapping of sequences; fetch the file again")
+    if (odd := next((name for name in records if not name.isprintable()), None)) is not None:
+        raise ValueError(f"{file}: {odd!r} cannot name a sequence; fetch the file again")
     return records
 
 
